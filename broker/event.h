@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "props.h"
+#include "util/text.h"
+
+/*
+ * One versioned change, as clients are told it: immutable once it has a version. Everything that a signal, a stream
+ * line or GetEvents needs is in here; nobody looks at the object again. Main loop's thread only.
+ */
+struct event {
+	unsigned refs;
+	uint64_t version;
+	uint64_t previous; /* 0 for Added */
+	enum kind kind;
+	char *path;	   /* object path */
+	char *connection;  /* path of the connection it belongs to, for filters; of a job: its object's. Never NULL */
+	char *name;	   /* "Started" */
+	char *reason;	   /* "" when there is none */
+	uint64_t timestamp; /* realtime µs */
+	bool inferred;
+	struct props *props;  /* as held at this version */
+	struct props *before; /* as held at @previous; NULL for Added, and for an event read from history */
+	struct vdict *details; /* what the event itself brings, without timestamp and inferred; NULL: nothing */
+	struct text *xml, *xml_inactive; /* NULL: none, or the same as live */
+};
+
+struct event *event_ref(struct event *e);
+void event_unref(struct event *e);
+DEFINE_CLEANUP(struct event *, event_unref)

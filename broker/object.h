@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <uthash.h>
+
+#include "event.h"
+#include "lifecycle.h"
+
+struct connection;
+struct job;
+
+/*
+ * What is known of one connection, domain, pool, network or job: its record. Owned by the broker's index; borrowed
+ * pointers to it are valid until control returns to the loop. Main loop's thread only.
+ */
+struct object {
+	enum kind kind;
+	char *path;
+	sd_id128_t uuid;	       /* domain, pool, network */
+	struct connection *connection; /* it belongs to (its own for KIND_CONNECTION); NULL for a job without one */
+	uint64_t version, incarnation;
+	struct props *props; /* as held at @version (plus progress, for a job) */
+	struct text *xml, *xml_inactive;
+	struct life life;     /* domain, pool, network */
+	struct job *job;      /* KIND_JOB */
+	uint64_t seen_in;     /* serial of the last listing it was part of */
+	unsigned jobs_changing; /* jobs begun here that run on it now */
+	UT_hash_handle by_path;
+	UT_hash_handle by_uuid; /* in its connection's table of its kind */
+	struct object *prev, *next; /* in the broker's list of its kind, in order of appearance */
+};
+
+/* "/org/vireo1/connection/<label>/domain/_<uuid>". Owned by the caller; NULL: no memory. */
+char *object_path(enum kind kind, const char *connection_path, sd_id128_t uuid);
