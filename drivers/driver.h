@@ -108,7 +108,7 @@ struct seen {
 	unsigned vcpus;
 
 	/* pool: "inactive" "building" "running" "degraded" "inaccessible"; network: "inactive" "running". NULL: by active */
-	char *state;
+	char *state_name;
 	char *type; /* pool */
 	uint64_t capacity, allocation, available; /* pool, bytes */
 	char *bridge; /* network; "" if none */
