@@ -25,6 +25,16 @@ struct event {
 	struct text *xml, *xml_inactive; /* NULL: none, or the same as live */
 };
 
+/*
+ * event_new() - an event without a version yet
+ * @connection: NULL: "/", of a job that belongs to none
+ * @reason:     NULL: ""
+ *
+ * Strings are copied, name and reason made valid UTF-8. The other fields are zero and the caller's to fill, until it
+ * is shown to anybody; references put into them become the event's. NULL: no memory.
+ */
+struct event *event_new(enum kind kind, const char *path, const char *connection, const char *name,
+			const char *reason);
 struct event *event_ref(struct event *e);
 void event_unref(struct event *e);
 DEFINE_CLEANUP(struct event *, event_unref)
