@@ -118,7 +118,7 @@ const struct operation_def operation_table[] = {
 	[OP_DOMAIN_SET_AUTOSTART] = {ON_DOMAIN, .method = "SetAutostart", .name = "set-autostart"},
 	[OP_DOMAIN_RENAME] = {ON_DOMAIN, .method = "Rename", .name = "rename"},
 	[OP_DOMAIN_ATTACH_DEVICE] = {ON_DOMAIN, .method = "AttachDevice", .name = "attach-device"},
-	[OP_DOMAIN_DETACH_DEVICE] = {ON_DOMAIN, .method = "DetachDevice", .name = "detach-device"},
+	[OP_DOMAIN_DETACH_DEVICE] = {ON_DOMAIN, .method = "DetachDevice", .name = "detach-device", .request = true},
 	[OP_DOMAIN_UPDATE_DEVICE] = {ON_DOMAIN, .method = "UpdateDevice", .name = "update-device"},
 	[OP_DOMAIN_GET_XML] = {ON_DOMAIN, .method = "GetXML", .name = "get-xml", .read = true},
 

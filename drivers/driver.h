@@ -109,7 +109,7 @@ struct seen {
 
 	/* pool: "inactive" "building" "running" "degraded" "inaccessible"; network: "inactive" "running". NULL: by active */
 	char *state_name;
-	char *type; /* pool */
+	char *type; /* pool; network: its forward mode, "isolated" where it has none */
 	uint64_t capacity, allocation, available; /* pool, bytes */
 	char *bridge; /* network; "" if none */
 
