@@ -515,6 +515,34 @@ def lint(texts, contract):
     return interfaces, errors
 
 
+def compare_sources(root, text):
+    """The tables in the sources that repeat names of the contract."""
+    contract, errors = Contract(text, []), []
+    table = (root / 'broker/util/error.c').read_text('utf-8')
+    names = set(re.findall(r'= (?:OURS|BUS) "(\w+)"', table)) - {'NoMemory'}
+    errors += [f'broker/util/error.c: no {n}' for n in sorted(contract.errors - names)]
+    errors += [f'broker/util/error.c: {n} is not in the contract' for n in sorted(names - contract.errors)]
+    names = set(re.findall(r'"org\.vireo1\.(\w+)"', (root / 'introspection/names.h').read_text('utf-8')))
+    errors += [f'introspection/names.h: {n} is too much, or missing' for n in sorted(names ^ set(KINDS))]
+    # Each property with its type, in the order of the interface file.
+    table = (root / 'broker/props.c').read_text('utf-8')
+    for short, name in (('Connection', 'connection'), ('Domain', 'domain'), ('StoragePool', 'pool'), ('Network', 'network'), ('Job', 'job')):
+        schema = re.search(rf'{name}_schema\[\] = \{{(.*?)\n\}};', table, re.S)
+        found = re.findall(r'= \{"(\w+)", "([^"]+)"', schema[1]) if schema else []
+        interface = Interface(short, (root / f'introspection/org.vireo1.{short}.xml').read_text('utf-8'), [])
+        wanted = [(e.name, e.type) for e in interface.elements if e.kind == 'property']
+        if found != wanted:
+            errors.append(f'broker/props.c: properties of {short}: {found}, in the interface file {wanted}')
+    table = (root / 'drivers/driver.c').read_text('utf-8')
+    found = re.findall(r'\{ON_(\w+), \.method = "(\w+)"', table)
+    shorts = {'CONNECTION': 'Connection', 'DOMAIN': 'Domain', 'POOL': 'StoragePool', 'NETWORK': 'Network'}
+    found = {(shorts[kind], method) for kind, method in found}
+    # Resync is no operation of a driver: the broker lists.
+    wanted = {(k, m) for k in shorts.values() for m in contract.members[k]['method']} - {('Connection', 'Resync')}
+    errors += [f'drivers/driver.c: operation {k}.{m} is too much, or missing' for k, m in sorted(found ^ wanted)]
+    return errors
+
+
 # One mistake each: file, what is replaced (once) by what, and a word that the complaint has to contain.
 MISTAKES = (
     ('Job', '</interface>', '', 'not well-formed'),
@@ -580,6 +608,7 @@ def main():
     interfaces, errors = lint(texts, contract)
     present = {p.name for p in (options.root / 'introspection').glob('*.xml')}
     errors += [f'{n}: not checked by this script' for n in sorted(present - {f'org.vireo1.{k}.xml' for k in KINDS})]
+    errors += compare_sources(options.root, contract)
     if not errors and options.bites:
         return 0 if bites(texts, contract) else 1
     if not errors:
