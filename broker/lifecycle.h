@@ -13,6 +13,11 @@
  * its Stopped finds the next run), so a look makes a transition only when it is settled: nothing else was on its way.
  * Whatever does not fit (a look that disagrees with what the cause left behind) is no event but a question:
  * verdict.settle asks for a settled look, which then repairs what reports lost, as inferred events.
+ *
+ * Runs. The number of a run (libvirt's domain ID) says which run a report speaks of: a report of a run that has ended
+ * is late and absorbed. Numbers grow during one life of the hypervisor's daemon only, so lifecycle_reconnected() must be
+ * called for every object when a connection is made anew. Where numbers are used again all the same (a process id
+ * that wrapped around), Started is taken for late, and told as inferred by the settled look that its own look asks for.
  */
 
 /* What the grammar knows of an object. Zero-initialised: it does not exist. */
@@ -45,7 +50,7 @@ enum life_event {
 	EVENT_OTHER,
 	LIFE_EVENT_MAX
 };
-const char *life_event_to_string(enum life_event e);
+const char *life_event_to_string(enum life_event e); /* "Added" …; "" for OTHER */
 
 struct step {
 	enum life_event event;
@@ -57,18 +62,35 @@ struct step {
 #define STEPS_MAX 8
 
 struct verdict {
+	/*
+	 * Legal only together and in this order. One verdict can end a life and begin the next (… Removed, Added …).
+	 * Whenever there is an Added among them, the observation has a look (SEEN), so there is a name.
+	 */
 	struct step steps[STEPS_MAX];
 	unsigned n;
 	/*
-	 * The look's other properties (memory, title, XML …) may be taken over: with the first step, or, when there
-	 * is none and something differs, as Updated. False when the look is of something that does not exist yet or
-	 * any more.
+	 * The look's other properties (memory, title, XML …) may be taken over: with the first step (with Added, when
+	 * there is one), or, when there is none and something differs, as Updated. False when the look is of another
+	 * run, or of something that does not exist yet or any more; and when a report was absorbed (any but a Defined):
+	 * what its look saw belongs to the reports behind it.
 	 */
 	bool fill;
-	/* Hidden memory (life.early_run …) changed without an event: keep @after. Always valid. */
+	/*
+	 * What is known afterwards. Always valid; equal to that of the last step if there are any. Hidden memory can
+	 * change without a step: keep @after. When @after does not exist but has early_run, remember it
+	 * beside the records and hand it in as @known the next time; otherwise forget whatever was remembered.
+	 */
 	struct life after;
-	bool settle; /* ask the driver for a settled look */
-	bool hold;   /* an OTHER of an object that is unknown: ask for a settled look, judge this again behind it */
+	/*
+	 * Ask the driver for a settled look (one at a time is enough for an object). A settled look never asks for another;
+	 * when it FAILED it is for the broker to repeat it, not at once.
+	 */
+	bool settle;
+	/*
+	 * An OTHER of an object that is unknown: judge it again, with LOOK_NONE in place of its own, old look, behind the
+	 * settled look asked for; when the object is unknown even then, drop it.
+	 */
+	bool hold;
 };
 
 /*
@@ -82,3 +104,6 @@ void lifecycle_judge(enum kind kind, const struct life *known, const struct obse
 
 /* The connection is closed: Removed (closed), in any state. */
 void lifecycle_close(const struct life *known, struct verdict *ret);
+
+/* The connection was made anew: nothing of before is on its way any more, and runs may be numbered anew. */
+void lifecycle_reconnected(struct life *known);
