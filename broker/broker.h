@@ -131,6 +131,8 @@ void broker_query_cancel(struct broker_query *q);
 
 /* ---- jobs --------------------------------------------------------------------------------------------------- */
 
+/* RunningTime of a running job, as it is now: before it is read. */
+void broker_job_refresh(struct object *job);
 /* Nobody waits any more: done() of this job with this userdata is not called. */
 void broker_release(struct object *job, void *userdata);
 /* Call done when the job has ended (at once, from the loop, when it has). */

@@ -24,11 +24,17 @@ struct object {
 	struct life life;     /* domain, pool, network */
 	struct job *job;      /* KIND_JOB */
 	uint64_t seen_in;     /* serial of the last listing it was part of */
-	unsigned jobs_changing; /* jobs begun here that run on it now */
+	char *stored_connection; /* path of its connection, while that is not opened (after a restart), or of a job's object's */
+	char *extra;	      /* JSON kept with it in the store: the URI of a connection */
+	bool dirty, gone;     /* the broker's: to be stored; removed in this turn */
 	UT_hash_handle by_path;
 	UT_hash_handle by_uuid; /* in its connection's table of its kind */
 	struct object *prev, *next; /* in the broker's list of its kind, in order of appearance */
 };
+
+/* Objects are named by their path on the bus everywhere, in history too; the broker knows no more of the bus than that. */
+#define OBJECT_PATH_CONNECTIONS "/org/vireo1/connection"
+#define OBJECT_PATH_JOBS "/org/vireo1/job"
 
 /* "/org/vireo1/connection/<label>/domain/_<uuid>". Owned by the caller; NULL: no memory. */
 char *object_path(enum kind kind, const char *connection_path, sd_id128_t uuid);

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <utlist.h>
+
+/*
+ * Observations, through the grammar, into the records. Whatever the source (an event, a listing, a poll, a look of its
+ * own), this is the one path from a driver's report to an event.
+ */
+
+/* A look that does not settle things is tried again, ever more slowly. */
+#define LOOK_TRIES 3
+#define LOOK_DELAY (100 * USEC_PER_MSEC)
+#define LOOK_DELAY_MAX (10 * USEC_PER_SEC)
+
+/* ---- looks -------------------------------------------------------------------------------------------------------- */
+
+static struct look_request *find_look(struct connection *c, enum kind kind, sd_id128_t uuid)
+{
+	struct look_request *l;
+
+	DL_FOREACH(c->looks, l)
+	if (l->kind == kind && sd_id128_equal(l->uuid, uuid))
+		return l;
+	return NULL;
+}
+
+static void send_look(struct look_request *l)
+{
+	struct connection *c = l->connection;
+
+	l->serial = c->broker->next_serial++;
+	l->again = false;
+	l->tries++;
+	c->driver->look(c->dc, l->kind, l->uuid, l->serial);
+}
+
+static void on_look_timer(struct timer *t, void *userdata)
+{
+	struct look_request *l = userdata;
+	struct broker *b = l->connection->broker;
+
+	send_look(l);
+	broker_flush(b);
+}
+
+void reconcile_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool listed)
+{
+	struct look_request *l;
+
+	if (c->link != LINK_UP)
+		return;
+	l = find_look(c, kind, uuid);
+	if (l) {
+		l->listed |= listed;
+		l->again = true;
+		return;
+	}
+	l = calloc(1, sizeof(*l));
+	if (!l) {
+		log_error("out of memory; %s waits for the next resync", c->object->path);
+		return;
+	}
+	l->kind = kind;
+	l->uuid = uuid;
+	l->listed = listed;
+	l->connection = c;
+	DL_APPEND(c->looks, l);
+	send_look(l);
+}
+
+static void free_look(struct look_request *l)
+{
+	timer_clear(&l->timer);
+	DL_DELETE(l->connection->looks, l);
+	free(l);
+}
+
+/* @unsettled: the look was answered, but did not end the disagreement. */
+static void look_answered(struct look_request *l, bool unsettled)
+{
+	uint64_t delay;
+
+	/* The listing has its answer, such as it is: what could not be looked at stays as it was known. */
+	l->listed = false;
+	l->serial = 0;
+	if (!unsettled && !l->again) {
+		free_look(l);
+		return;
+	}
+	if (l->again && !unsettled)
+		l->tries = 0;
+	if (l->tries < LOOK_TRIES) {
+		send_look(l);
+		return;
+	}
+	delay = LOOK_DELAY << (l->tries - LOOK_TRIES < 7 ? l->tries - LOOK_TRIES : 7);
+	timer_in(l->connection->broker->clock, &l->timer, delay < LOOK_DELAY_MAX ? delay : LOOK_DELAY_MAX, on_look_timer, l);
+}
+
+bool reconcile_looking(struct connection *c, bool listed_only)
+{
+	struct look_request *l;
+
+	/* One that has been tried in vain a few times is left to its timer: nobody shall wait for it for ever. */
+	DL_FOREACH(c->looks, l)
+	if (listed_only ? l->listed : l->tries <= LOOK_TRIES)
+		return true;
+	return false;
+}
+
+/* ---- memory of unknown objects ------------------------------------------------------------------------------------- */
+
+static struct early *find_early(struct connection *c, enum kind kind, sd_id128_t uuid)
+{
+	struct early *e;
+
+	DL_FOREACH(c->early, e)
+	if (e->kind == kind && sd_id128_equal(e->uuid, uuid))
+		return e;
+	return NULL;
+}
+
+static void drop_early(struct connection *c, struct early *e)
+{
+	DL_DELETE(c->early, e);
+	c->early_n--;
+	free(e);
+}
+
+static void remember_early(struct connection *c, enum kind kind, sd_id128_t uuid, const struct life *life)
+{
+	struct early *e = find_early(c, kind, uuid);
+
+	if (life->early_run == 0) {
+		if (e)
+			drop_early(c, e);
+		return;
+	}
+	if (!e) {
+		if (c->early_n >= EARLY_MAX)
+			drop_early(c, c->early);
+		e = calloc(1, sizeof(*e));
+		if (!e)
+			return;
+		e->kind = kind;
+		e->uuid = uuid;
+		DL_APPEND(c->early, e);
+		c->early_n++;
+	}
+	e->life = *life;
+}
+
+/* ---- properties from a look ---------------------------------------------------------------------------------------- */
+
+static int fill_domain(struct props *p, const struct life *life, const struct seen *s)
+{
+	int r = 0;
+
+	p->v[DOMAIN_ID].i = life->active ? life->id : -1;
+	p->v[DOMAIN_ACTIVE].b = life->active;
+	p->v[DOMAIN_PERSISTENT].b = life->persistent;
+	r |= props_set_s(p, DOMAIN_STATE, domain_state_to_string(life->active ? life->state : DOMAIN_SHUTOFF));
+	r |= props_set_s(p, DOMAIN_REASON, life->reason);
+	if (!s)
+		return r;
+	r |= props_set_s(p, DOMAIN_NAME, s->name);
+	if (s->title)
+		r |= props_set_s(p, DOMAIN_TITLE, s->title);
+	if (s->description)
+		r |= props_set_s(p, DOMAIN_DESCRIPTION, s->description);
+	if (s->os_type)
+		r |= props_set_s(p, DOMAIN_OS_TYPE, s->os_type);
+	if (!(s->unknown & SEEN_AUTOSTART))
+		p->v[DOMAIN_AUTOSTART].b = s->autostart;
+	if (!(s->unknown & SEEN_MANAGED_SAVE))
+		p->v[DOMAIN_HAS_MANAGED_SAVE].b = s->managed_save;
+	if (!(s->unknown & SEEN_MEMORY)) {
+		p->v[DOMAIN_MAX_MEMORY].t = s->max_memory;
+		p->v[DOMAIN_MEMORY].t = s->memory;
+		p->v[DOMAIN_VCPUS].u = s->vcpus;
+	}
+	return r;
+}
+
+/* The look's own word when it agrees with what clients are told, else the plain one. */
+static const char *state_word(const struct life *life, const struct seen *s, const char *before)
+{
+	if (s && s->active == life->active)
+		return s->state_name ? s->state_name : life->active ? "running" : "inactive";
+	if (!s && (strcmp(before, "inactive") != 0) == life->active && *before)
+		return before;
+	return life->active ? "running" : "inactive";
+}
+
+static int fill_pool(struct props *p, const struct life *life, const struct seen *s)
+{
+	int r = 0;
+
+	p->v[POOL_ACTIVE].b = life->active;
+	p->v[POOL_PERSISTENT].b = life->persistent;
+	_cleanup_(freep) char *before = strdup(p->v[POOL_STATE].s);
+
+	r |= props_set_s(p, POOL_STATE, state_word(life, s, before ? before : ""));
+	if (!s)
+		return r;
+	r |= props_set_s(p, POOL_NAME, s->name);
+	if (s->type)
+		r |= props_set_s(p, POOL_TYPE, s->type);
+	if (!(s->unknown & SEEN_AUTOSTART))
+		p->v[POOL_AUTOSTART].b = s->autostart;
+	if (!(s->unknown & SEEN_SIZES)) {
+		p->v[POOL_CAPACITY].t = s->capacity;
+		p->v[POOL_ALLOCATION].t = s->allocation;
+		p->v[POOL_AVAILABLE].t = s->available;
+	}
+	return r;
+}
+
+static int fill_network(struct props *p, const struct life *life, const struct seen *s)
+{
+	int r = 0;
+
+	p->v[NETWORK_ACTIVE].b = life->active;
+	p->v[NETWORK_PERSISTENT].b = life->persistent;
+	_cleanup_(freep) char *before = strdup(p->v[NETWORK_STATE].s);
+
+	r |= props_set_s(p, NETWORK_STATE, state_word(life, s, before ? before : ""));
+	if (!s)
+		return r;
+	r |= props_set_s(p, NETWORK_NAME, s->name);
+	if (s->type)
+		r |= props_set_s(p, NETWORK_TYPE, s->type);
+	if (s->bridge)
+		r |= props_set_s(p, NETWORK_BRIDGE, s->bridge);
+	if (!(s->unknown & SEEN_AUTOSTART))
+		p->v[NETWORK_AUTOSTART].b = s->autostart;
+	return r;
+}
+
+/* The set after a step: what the grammar says, and what the look adds (NULL: nothing). NULL: no memory. */
+static struct props *fill(const struct object *o, const struct life *life, const struct seen *s)
+{
+	struct props *p = props_copy(o->props);
+	int r = -1;
+
+	if (!p)
+		return NULL;
+	switch (o->kind) {
+	case KIND_DOMAIN:
+		r = fill_domain(p, life, s);
+		break;
+	case KIND_POOL:
+		r = fill_pool(p, life, s);
+		break;
+	case KIND_NETWORK:
+		r = fill_network(p, life, s);
+		break;
+	default:
+		break;
+	}
+	if (r < 0) {
+		props_unref(p);
+		return NULL;
+	}
+	return p;
+}
+
+/* Replace *where when the content differs. Return: did it? */
+static bool take_xml(struct text **where, const char *xml)
+{
+	struct text *t;
+
+	if (!xml) {
+		bool had = *where != NULL;
+
+		text_unref(TAKE(*where));
+		return had;
+	}
+	/* Nearly always it is the same, and comparing is cheaper than hashing. */
+	if (*where && strcmp((*where)->data, xml) == 0)
+		return false;
+	t = text_new(xml);
+	if (!t)
+		return false;
+	if (text_equal(t, *where)) {
+		text_unref(t);
+		return false;
+	}
+	text_unref(*where);
+	*where = t;
+	return true;
+}
+
+static bool take_xmls(struct object *o, const struct seen *s)
+{
+	bool changed = false;
+
+	if (s->unknown & SEEN_XML)
+		return false;
+	if (s->xml)
+		changed = take_xml(&o->xml, s->xml);
+	return take_xml(&o->xml_inactive, s->xml_inactive) || changed;
+}
+
+void reconcile_life_from_props(struct object *o)
+{
+	const struct value *v = o->props->v;
+	struct life *life = &o->life;
+
+	*life = (struct life){.exists = true, .id = -1};
+	switch (o->kind) {
+	case KIND_DOMAIN:
+		life->active = v[DOMAIN_ACTIVE].b;
+		life->persistent = v[DOMAIN_PERSISTENT].b;
+		life->id = v[DOMAIN_ID].i;
+		life->state = (enum domain_state)(domain_state_from_string(v[DOMAIN_STATE].s) >= 0
+							  ? domain_state_from_string(v[DOMAIN_STATE].s)
+							  : DOMAIN_NOSTATE);
+		strncpy(life->reason, v[DOMAIN_REASON].s, sizeof(life->reason) - 1);
+		break;
+	case KIND_POOL:
+		life->active = v[POOL_ACTIVE].b;
+		life->persistent = v[POOL_PERSISTENT].b;
+		break;
+	case KIND_NETWORK:
+		life->active = v[NETWORK_ACTIVE].b;
+		life->persistent = v[NETWORK_PERSISTENT].b;
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- observations -------------------------------------------------------------------------------------------------- */
+
+static struct object *find(struct connection *c, enum kind kind, sd_id128_t uuid)
+{
+	struct object *o = NULL;
+
+	HASH_FIND(by_uuid, c->by_uuid[kind], &uuid, sizeof(uuid), o);
+	return o;
+}
+
+static struct object *make(struct connection *c, const struct observation *ob)
+{
+	_cleanup_(freep) char *path = object_path(ob->kind, c->object->path, ob->uuid);
+	struct object *o = path ? object_new(ob->kind, path, c) : NULL;
+	char hex[SD_ID128_UUID_STRING_MAX];
+	/* The same three of each kind. */
+	static const unsigned connection_of[] = {[KIND_DOMAIN] = DOMAIN_CONNECTION, [KIND_POOL] = POOL_CONNECTION,
+						 [KIND_NETWORK] = NETWORK_CONNECTION};
+
+	if (!o)
+		return NULL;
+	o->uuid = ob->uuid;
+	if (props_set_s(o->props, DOMAIN_UUID, sd_id128_to_uuid_string(ob->uuid, hex)) < 0 ||
+	    props_set_s(o->props, connection_of[ob->kind], c->object->path) < 0) {
+		object_free(o);
+		return NULL;
+	}
+	return o;
+}
+
+/* Some reports mean another name on the bus, or carry what the event shall say. */
+static struct vdict *details_of(const struct object *o, const struct observation *ob, const struct step *step,
+				const struct seen *s)
+{
+	struct vdict *d;
+
+	if (step->event == EVENT_OTHER)
+		return vdict_copy(ob->details);
+	if (step->event == EVENT_DEFINED && strcmp(step->reason, "renamed") == 0 && s) {
+		d = vdict_new();
+		if (d)
+			(void)vdict_set_s(d, "old-name", o->props->v[DOMAIN_NAME].s);
+		return d;
+	}
+	return NULL;
+}
+
+/*
+ * Carry out a verdict. Return: 0; -EAGAIN when the object would appear, but nobody has seen what it looks like.
+ */
+static int apply(struct connection *c, struct object **po, const struct observation *ob, const struct verdict *v)
+{
+	struct broker *b = c->broker;
+	const struct seen *s = ob->look == LOOK_SEEN ? ob->seen : NULL;
+	struct object *o = *po;
+	bool filled = false;
+
+	if (v->n > 0 && v->steps[0].event == EVENT_ADDED && (!s || !s->name))
+		return -EAGAIN;
+	for (unsigned i = 0; i < v->n; i++) {
+		const struct step *step = &v->steps[i];
+		_cleanup_(vdict_freep) struct vdict *details = NULL;
+		const struct seen *with = NULL;
+		struct props *p;
+
+		if (!o) {
+			o = make(c, ob);
+			if (!o)
+				return -ENOMEM;
+			filled = false;
+		}
+		if (s && !filled && (v->fill || step->event == EVENT_ADDED)) {
+			with = s;
+			filled = true;
+		}
+		details = details_of(o, ob, step, with);
+		if (with)
+			take_xmls(o, s);
+		o->life = step->after;
+		p = fill(o, &step->after, with);
+		if (!p)
+			return -ENOMEM;
+		broker_emit(b, o, step->event == EVENT_OTHER ? ob->event : life_event_to_string(step->event), step->reason,
+			    step->inferred, p, details);
+		if (step->event == EVENT_REMOVED)
+			o = NULL;
+	}
+	if (o) {
+		o->life = v->after;
+		/* What only a look shows, when it is of the very life that clients know. */
+		if (s && v->fill && !filled && s->active == v->after.active) {
+			bool xml = take_xmls(o, s);
+			struct props *p = fill(o, &v->after, s);
+
+			if (p && (xml || !props_equal(p, o->props)))
+				broker_emit(b, o, "Updated", "", ob->cause == CAUSE_NONE, TAKE(p), NULL);
+			props_unref(p);
+		}
+	}
+	*po = o;
+	return 0;
+}
+
+static void drop_held(struct connection *c, struct held_report *h)
+{
+	DL_DELETE(c->held, h);
+	c->held_n--;
+	report_free(h->report);
+	free(h);
+}
+
+static void hold(struct connection *c, struct report *r)
+{
+	struct held_report *h = calloc(1, sizeof(*h));
+
+	if (!h) {
+		report_free(r);
+		return;
+	}
+	if (c->held_n >= HELD_MAX)
+		drop_held(c, c->held);
+	h->report = r;
+	DL_APPEND(c->held, h);
+	c->held_n++;
+}
+
+/* The look at an object has been answered: what was held for it is judged now, or dropped if there is no such object. */
+static void release_held(struct connection *c, enum kind kind, sd_id128_t uuid)
+{
+	struct held_report *h, *tmp;
+
+	DL_FOREACH_SAFE(c->held, h, tmp)
+	{
+		struct observation *ob = &h->report->observation;
+		struct object *o;
+		struct verdict v;
+
+		if (ob->kind != kind || !sd_id128_equal(ob->uuid, uuid))
+			continue;
+		o = find(c, kind, uuid);
+		if (o) {
+			lifecycle_judge(kind, &o->life, ob, &v);
+			if (!v.hold)
+				(void)apply(c, &o, ob, &v);
+		}
+		drop_held(c, h);
+	}
+}
+
+void reconcile_observation(struct connection *c, struct report *r)
+{
+	struct observation *ob = &r->observation;
+	struct look_request *l = NULL;
+	struct object *o;
+	struct early *e;
+	struct life known = {.id = -1};
+	struct verdict v;
+	int result;
+
+	if (ob->kind != KIND_DOMAIN && ob->kind != KIND_POOL && ob->kind != KIND_NETWORK) {
+		log_warning("%s: the driver reported an object of kind %d", c->object->path, ob->kind);
+		report_free(r);
+		return;
+	}
+	if (ob->look == LOOK_SEEN && (!ob->seen || !ob->seen->name))
+		ob->look = LOOK_FAILED;
+	if (ob->cause == CAUSE_NONE && ob->listing != 0) {
+		l = find_look(c, ob->kind, ob->uuid);
+		if (l && l->serial != ob->listing)
+			l = NULL;
+	}
+	o = find(c, ob->kind, ob->uuid);
+	e = o ? NULL : find_early(c, ob->kind, ob->uuid);
+	if (o)
+		known = o->life;
+	else if (e)
+		known = e->life;
+	lifecycle_judge(ob->kind, &known, ob, &v);
+	if (v.hold) {
+		reconcile_look(c, ob->kind, ob->uuid, false);
+		hold(c, r);
+		return;
+	}
+	result = apply(c, &o, ob, &v);
+	if (result == -ENOMEM)
+		log_error("out of memory; %s waits for the next resync", c->object->path);
+	if (o && ob->listing != 0)
+		o->seen_in = ob->listing;
+	if (!o)
+		remember_early(c, ob->kind, ob->uuid, &v.after);
+	else if (find_early(c, ob->kind, ob->uuid))
+		drop_early(c, find_early(c, ob->kind, ob->uuid));
+
+	if (l) {
+		if (ob->look == LOOK_FAILED)
+			log_debug("%s: a look failed: %s", o ? o->path : c->object->path, ob->error ? ob->error : "");
+		release_held(c, ob->kind, ob->uuid);
+		look_answered(l, v.settle || ob->look == LOOK_FAILED);
+		connection_progressed(c);
+	} else if (v.settle || result < 0)
+		reconcile_look(c, ob->kind, ob->uuid, false);
+	report_free(r);
+}
+
+void reconcile_listed(struct connection *c, const struct listed *listed)
+{
+	if (listed->serial != c->listing.serial || c->listing.ended)
+		return;
+	c->listing.ended = true;
+	for (enum kind k = KIND_DOMAIN; k <= KIND_NETWORK; k++) {
+		if (!listed->complete[k]) {
+			c->listing.failed = true;
+			continue;
+		}
+		/* What was known before the listing began, and was not in it: look, before believing that it is gone. */
+		for (struct object *o = c->by_uuid[k]; o; o = o->by_uuid.next)
+			if (o->seen_in != listed->serial && o->incarnation <= c->listing.began)
+				reconcile_look(c, k, o->uuid, true);
+	}
+	if (c->listing.failed)
+		log_warning("%s: listed only in part: %s", c->object->path, listed->error ? listed->error : "no reason given");
+	connection_progressed(c);
+}
+
+void reconcile_close(struct broker *b, struct object *o)
+{
+	struct verdict v;
+
+	lifecycle_close(&o->life, &v);
+	for (unsigned i = 0; i < v.n; i++)
+		broker_emit(b, o, life_event_to_string(v.steps[i].event), v.steps[i].reason, v.steps[i].inferred,
+			    fill(o, &v.steps[i].after, NULL), NULL);
+}
+
+void reconcile_reset(struct connection *c)
+{
+	while (c->looks)
+		free_look(c->looks);
+	while (c->held)
+		drop_held(c, c->held);
+	while (c->early)
+		drop_early(c, c->early);
+}
