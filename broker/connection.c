@@ -180,7 +180,7 @@ static void on_hello(struct connection *c, struct hello *h)
 	/* Runs may be numbered anew since: what was late before says nothing now. */
 	for (unsigned k = 0; k < KIND_MAX; k++)
 		for (struct object *o = c->by_uuid[k]; o; o = o->by_uuid.next)
-			o->life.last_run = o->life.early_run = 0;
+			lifecycle_reconnected(&o->life);
 	connection_list(c);
 }
 

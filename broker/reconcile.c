@@ -10,7 +10,7 @@
  * own), this is the one path from a driver's report to an event.
  */
 
-/* A look that does not settle things is tried again, ever more slowly. */
+/* A look that failed is tried again, ever more slowly; after so many nobody waits for it any more. */
 #define LOOK_TRIES 3
 #define LOOK_DELAY (100 * USEC_PER_MSEC)
 #define LOOK_DELAY_MAX (10 * USEC_PER_SEC)
@@ -78,25 +78,24 @@ static void free_look(struct look_request *l)
 	free(l);
 }
 
-/* @unsettled: the look was answered, but did not end the disagreement. */
-static void look_answered(struct look_request *l, bool unsettled)
+/* @failed: nobody knows what it looks like; to be tried again, not at once. */
+static void look_answered(struct look_request *l, bool failed)
 {
 	uint64_t delay;
 
 	/* The listing has its answer, such as it is: what could not be looked at stays as it was known. */
 	l->listed = false;
 	l->serial = 0;
-	if (!unsettled && !l->again) {
+	if (!failed && !l->again) {
 		free_look(l);
 		return;
 	}
-	if (l->again && !unsettled)
+	if (!failed) {
 		l->tries = 0;
-	if (l->tries < LOOK_TRIES) {
 		send_look(l);
 		return;
 	}
-	delay = LOOK_DELAY << (l->tries - LOOK_TRIES < 7 ? l->tries - LOOK_TRIES : 7);
+	delay = LOOK_DELAY << (l->tries < 7 ? l->tries : 7);
 	timer_in(l->connection->broker->clock, &l->timer, delay < LOOK_DELAY_MAX ? delay : LOOK_DELAY_MAX, on_look_timer, l);
 }
 
@@ -389,10 +388,14 @@ static int apply(struct connection *c, struct object **po, const struct observat
 	struct broker *b = c->broker;
 	const struct seen *s = ob->look == LOOK_SEEN ? ob->seen : NULL;
 	struct object *o = *po;
-	bool filled = false;
+	unsigned first = 0; /* the step that the look goes with */
 
-	if (v->n > 0 && v->steps[0].event == EVENT_ADDED && (!s || !s->name))
-		return -EAGAIN;
+	for (unsigned i = 0; i < v->n; i++)
+		if (v->steps[i].event == EVENT_ADDED) {
+			if (!s)
+				return -EAGAIN;
+			first = i;
+		}
 	for (unsigned i = 0; i < v->n; i++) {
 		const struct step *step = &v->steps[i];
 		_cleanup_(vdict_freep) struct vdict *details = NULL;
@@ -403,12 +406,9 @@ static int apply(struct connection *c, struct object **po, const struct observat
 			o = make(c, ob);
 			if (!o)
 				return -ENOMEM;
-			filled = false;
 		}
-		if (s && !filled && (v->fill || step->event == EVENT_ADDED)) {
+		if (i == first && (v->fill || step->event == EVENT_ADDED))
 			with = s;
-			filled = true;
-		}
 		details = details_of(o, ob, step, with);
 		if (with)
 			take_xmls(o, s);
@@ -424,7 +424,7 @@ static int apply(struct connection *c, struct object **po, const struct observat
 	if (o) {
 		o->life = v->after;
 		/* What only a look shows, when it is of the very life that clients know. */
-		if (s && v->fill && !filled && s->active == v->after.active) {
+		if (s && v->fill && v->n == 0 && s->active == v->after.active) {
 			bool xml = take_xmls(o, s);
 			struct props *p = fill(o, &v->after, s);
 
@@ -475,6 +475,8 @@ static void release_held(struct connection *c, enum kind kind, sd_id128_t uuid)
 			continue;
 		o = find(c, kind, uuid);
 		if (o) {
+			/* Its own look is old by now. */
+			ob->look = LOOK_NONE;
 			lifecycle_judge(kind, &o->life, ob, &v);
 			if (!v.hold)
 				(void)apply(c, &o, ob, &v);
@@ -531,7 +533,7 @@ void reconcile_observation(struct connection *c, struct report *r)
 		if (ob->look == LOOK_FAILED)
 			log_debug("%s: a look failed: %s", o ? o->path : c->object->path, ob->error ? ob->error : "");
 		release_held(c, ob->kind, ob->uuid);
-		look_answered(l, v.settle || ob->look == LOOK_FAILED);
+		look_answered(l, ob->look != LOOK_SEEN && ob->look != LOOK_GONE);
 		connection_progressed(c);
 	} else if (v.settle || result < 0)
 		reconcile_look(c, ob->kind, ob->uuid, false);
