@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-bus.h>
+
+#include "broker/broker.h"
+
+/*
+ * The face: a broker shown on a bus. It parses, asks policy, calls the broker, answers; it decides nothing.
+ * Main loop's thread only.
+ */
+struct face;
+
+struct face_config {
+	/* Broadcast=no: signals go only to those who called Subscribe. */
+	bool private_signals;
+};
+
+/**
+ * face_new() - show @b on @bus
+ * @b:      broker, borrowed; outlives the face
+ * @bus:    a started connection, attached to the loop (sd_bus_attach_event()); a reference is taken. Its name is not
+ *          requested here: the caller does that once broker_ready()
+ * @config: copied; NULL: the defaults
+ *
+ * When the bus is lost: face_free(), and a new face on a new connection. The broker goes on meanwhile.
+ * Return: 0, or a negative errno.
+ */
+int face_new(struct broker *b, sd_bus *bus, const struct face_config *config, struct face **ret);
+/* Calls that still wait are dropped without an answer. NULL is fine. */
+void face_free(struct face *f);
+DEFINE_CLEANUP(struct face *, face_free)
+
+/* Somebody is served: a call waits, a stream is open, somebody has subscribed. For the idle exit. */
+bool face_is_busy(struct face *f);

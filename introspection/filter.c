@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <string.h>
+
+#include "filter.h"
+#include "names.h"
+#include "util/macros.h"
+
+static void strings_free(char **l)
+{
+	for (char **s = l; l && *s; s++)
+		free(*s);
+	free(l);
+}
+
+static char **strings_dup(char *const *l)
+{
+	size_t n = 0;
+	char **copy;
+
+	while (l[n])
+		n++;
+	copy = calloc(n + 1, sizeof(char *));
+	for (size_t i = 0; copy && i < n; i++) {
+		copy[i] = strdup(l[i]);
+		if (!copy[i]) {
+			strings_free(copy);
+			return NULL;
+		}
+	}
+	return copy;
+}
+
+static bool contains(char *const *l, const char *s, size_t n)
+{
+	for (; *l; l++)
+		if (strncmp(*l, s, n) == 0 && (*l)[n] == 0)
+			return true;
+	return false;
+}
+
+void filter_free(struct filter *f)
+{
+	if (!f)
+		return;
+	strings_free(f->connections);
+	strings_free(f->objects);
+	strings_free(f->events);
+	free(f);
+}
+
+static bool in_tree(const char *path)
+{
+	size_t n = strlen(VIREO_PATH_ROOT);
+
+	return strncmp(path, VIREO_PATH_ROOT, n) == 0 && (path[n] == 0 || path[n] == '/');
+}
+
+/* A list that is there, checked: not empty, and paths of our tree. */
+static int take_list(const struct vdict *options, const char *key, bool paths, char ***ret, struct failure *f)
+{
+	const struct vdict_item *i = vdict_get(options, key);
+
+	if (!i)
+		return 0;
+	if (!i->a[0])
+		return failure_set(f, VIREO_INVALID_OPTION,
+				   "option “%s” is an empty list, which nothing matches; leave it out to have all", key);
+	for (char **s = i->a; paths && *s; s++)
+		if (!in_tree(*s))
+			return failure_set(f, VIREO_INVALID_OPTION, "option “%s”: %s is not below " VIREO_PATH_ROOT, key,
+					   *s);
+	*ret = strings_dup(i->a);
+	return *ret ? 0 : -ENOMEM;
+}
+
+int filter_new(const struct vdict *options, struct filter **ret, struct failure *f)
+{
+	_cleanup_(filter_freep) struct filter *n = calloc(1, sizeof(*n));
+	const struct vdict_item *kinds = vdict_get(options, "kinds");
+	int r;
+
+	if (!n)
+		return -ENOMEM;
+	n->kinds = (1u << KIND_MAX) - 1;
+	if (kinds) {
+		n->kinds = 0;
+		for (char **s = kinds->a; *s; s++) {
+			int k = kind_from_string(*s);
+
+			if (k < 0)
+				return failure_set(f, VIREO_INVALID_OPTION,
+						   "option “kinds”: there is no kind “%s”; there are: connection, "
+						   "domain, pool, network, job",
+						   *s);
+			n->kinds |= 1u << k;
+		}
+		if (!n->kinds)
+			return failure_set(f, VIREO_INVALID_OPTION,
+					   "option “kinds” is an empty list, which nothing matches; leave it out to "
+					   "have all");
+	}
+	r = take_list(options, "connections", true, &n->connections, f);
+	if (r == 0)
+		r = take_list(options, "objects", true, &n->objects, f);
+	if (r == 0)
+		r = take_list(options, "events", false, &n->events, f);
+	if (r != 0)
+		return r;
+	n->xml = vdict_b(options, "xml", false);
+	*ret = TAKE(n);
+	return 0;
+}
+
+/* "/org/vireo1/connection/<label>" at the beginning of @path: its length; 0 if it is not below a connection. */
+static size_t connection_length(const char *path)
+{
+	size_t n = strlen(VIREO_PATH_CONNECTIONS "/");
+
+	if (strncmp(path, VIREO_PATH_CONNECTIONS "/", n) != 0)
+		return 0;
+	return n + strcspn(path + n, "/");
+}
+
+bool filter_wants(const struct filter *f, enum kind kind, const char *path, const char *connection)
+{
+	if (!(f->kinds & 1u << kind))
+		return false;
+	if (f->connections) {
+		size_t n = connection_length(connection);
+
+		if (n == 0 || !contains(f->connections, connection, n))
+			return false;
+	}
+	return !f->objects || contains(f->objects, path, strlen(path));
+}
+
+bool filter_wants_event(const struct filter *f, const struct event *e)
+{
+	if (!filter_wants(f, e->kind, e->path, e->connection))
+		return false;
+	if (!f->events)
+		return true;
+	for (char **s = f->events; *s; s++) {
+		const char *interface = kind_interface(e->kind);
+		size_t n = strlen(interface);
+
+		if (strcmp(*s, e->name) == 0 ||
+			(strncmp(*s, interface, n) == 0 && (*s)[n] == '.' && strcmp(*s + n + 1, e->name) == 0))
+			return true;
+	}
+	return false;
+}
+
+bool filter_wants_object(const struct filter *f, const struct object *o)
+{
+	/* A job belongs to the connection of what it works on; everything else says so by its own path. */
+	return filter_wants(f, o->kind, o->path, o->kind == KIND_JOB ? o->props->v[JOB_OBJECT].s : o->path);
+}

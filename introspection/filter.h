@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "broker/object.h"
+#include "util/error.h"
+#include "util/vdict.h"
+
+/*
+ * Which objects or events a client wants: the options kinds, connections, objects, events and xml. Of different
+ * keys all must match; of one key any of its words. Immutable.
+ */
+struct filter {
+	unsigned kinds;	    /* bits 1u << enum kind */
+	char **connections; /* NULL: all */
+	char **objects;	    /* NULL: all */
+	char **events;	    /* NULL: all; "Started" or "Domain.Started" */
+	bool xml;
+};
+
+/* From options that options_read() has checked. VIREO_INVALID_OPTION with what is wrong. */
+int filter_new(const struct vdict *options, struct filter **ret, struct failure *f);
+void filter_free(struct filter *f);
+DEFINE_CLEANUP(struct filter *, filter_free)
+
+/* @connection: path of the connection it belongs to. */
+bool filter_wants(const struct filter *f, enum kind kind, const char *path, const char *connection);
+bool filter_wants_event(const struct filter *f, const struct event *e);
+bool filter_wants_object(const struct filter *f, const struct object *o);

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <utlist.h>
+
+#include "face.h"
+
+void *held_new(struct face *f, sd_bus_message *m, const struct held_ops *ops, size_t size)
+{
+	struct held *h = calloc(1, size);
+
+	if (!h)
+		return NULL;
+	h->ops = ops;
+	h->face = f;
+	h->m = sd_bus_message_ref(m);
+	h->path = sd_bus_message_get_path(m);
+	DL_APPEND(f->held, h);
+	return h;
+}
+
+void held_free(struct held *h)
+{
+	timer_clear(&h->timer);
+	if (h->peer)
+		peer_detach(h);
+	DL_DELETE(h->face->held, h);
+	if (h->ops->free)
+		h->ops->free(h);
+	sd_bus_message_unref(h->m);
+	free(h);
+}
+
+int held_begin(struct held *h, sd_bus_message **ret)
+{
+	return sd_bus_message_new_method_return(h->m, ret);
+}
+
+void held_reply(struct held *h, sd_bus_message *reply)
+{
+	int r = sd_bus_send(h->face->bus, reply, NULL);
+
+	if (r < 0)
+		log_warning("answer to %s of %s could not be sent: %s", sd_bus_message_get_member(h->m), h->path,
+			    strerror(-r));
+	sd_bus_message_unref(reply);
+	held_free(h);
+}
+
+static void fail(struct held *h, int r, const struct failure *f)
+{
+	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+
+	face_error(&e, r, f);
+	r = sd_bus_reply_method_error(h->m, &e);
+	if (r < 0)
+		log_warning("error to %s of %s could not be sent: %s", sd_bus_message_get_member(h->m), h->path,
+			    strerror(-r));
+	held_free(h);
+}
+
+void held_fail(struct held *h, const struct failure *f)
+{
+	fail(h, f->error != VIREO_OK ? (int)f->error : (int)VIREO_OPERATION_FAILED, f);
+}
+
+void held_failf(struct held *h, enum vireo_error error, const char *format, ...)
+{
+	_cleanup_(failure_clear) struct failure f = {0};
+	_cleanup_(freep) char *message = NULL;
+	va_list ap;
+	int r;
+
+	va_start(ap, format);
+	r = vasprintf(&message, format, ap);
+	va_end(ap);
+	if (r < 0)
+		message = NULL;
+	failure_set(&f, error, "%s", message ? message : "");
+	held_fail(h, &f);
+}
+
+void held_errno(struct held *h, int r)
+{
+	fail(h, r, NULL);
+}
+
+int held_refuse(struct held *h, int r, struct failure *f)
+{
+	fail(h, r, f);
+	failure_clear(f);
+	return 1;
+}
+
+int face_authorize(struct held *h, const struct question *q)
+{
+	const char *sender = sd_bus_message_get_sender(h->m);
+	struct peer *p;
+	int r;
+
+	/* Without a bus between us there is nobody to ask who it is; and nobody but the owner of the socket. */
+	if (!q->change || !sender) {
+		h->ops->go(h);
+		return 1;
+	}
+	r = peer_get(h->face, sender, &p);
+	if (r < 0) {
+		held_errno(h, r);
+		return 1;
+	}
+	if (p->n_held >= HELD_PER_PEER_MAX) {
+		held_failf(h, VIREO_LIMITS_EXCEEDED, "%u calls of this caller are waiting already", p->n_held);
+		return 1;
+	}
+	peer_attach(p, h);
+	if (p->known)
+		h->ops->go(h);
+	else
+		h->asked = true;
+	return 1;
+}
