@@ -70,17 +70,22 @@ void broker_answer(struct broker *b, call_done_fn done, void *userdata, const st
 #define HELD_MAX 1024	/* reports of unknown objects that wait for a look */
 #define EARLY_MAX 1024	/* grammar's memory of unknown objects */
 
-/* A settled look that is on its way, or that waits to be tried again. */
-struct look_request {
+/* Which object of a connection; hashed whole, so zero it before filling. */
+struct object_key {
 	enum kind kind;
 	sd_id128_t uuid;
+};
+
+/* A settled look that is on its way, or that waits to be tried again. */
+struct look_request {
+	struct object_key key;
 	uint64_t serial; /* of the look in flight; 0: waits for its timer */
 	unsigned tries;
 	bool again;	 /* wanted anew while in flight */
 	bool listed;	 /* missing from a listing: Synced waits for it */
 	struct timer timer;
 	struct connection *connection;
-	struct look_request *prev, *next;
+	UT_hash_handle hh;
 };
 
 struct held_report {
@@ -131,6 +136,7 @@ struct connection {
 		bool failed;
 	} listing;
 	struct look_request *looks;
+	unsigned looks_listed; /* of them: missing from a listing, not answered yet */
 	struct held_report *held;
 	unsigned held_n;
 	struct early *early;

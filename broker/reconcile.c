@@ -20,11 +20,22 @@
 static struct look_request *find_look(struct connection *c, enum kind kind, sd_id128_t uuid)
 {
 	struct look_request *l;
+	struct object_key key;
 
-	DL_FOREACH(c->looks, l)
-	if (l->kind == kind && sd_id128_equal(l->uuid, uuid))
-		return l;
-	return NULL;
+	memset(&key, 0, sizeof(key));
+	key.kind = kind;
+	key.uuid = uuid;
+	HASH_FIND(hh, c->looks, &key, sizeof(key), l);
+	return l;
+}
+
+static void set_listed(struct look_request *l, bool listed)
+{
+	if (listed && !l->listed)
+		l->connection->looks_listed++;
+	if (!listed && l->listed)
+		l->connection->looks_listed--;
+	l->listed = listed;
 }
 
 static void send_look(struct look_request *l)
@@ -34,7 +45,7 @@ static void send_look(struct look_request *l)
 	l->serial = c->broker->next_serial++;
 	l->again = false;
 	l->tries++;
-	c->driver->look(c->dc, l->kind, l->uuid, l->serial);
+	c->driver->look(c->dc, l->key.kind, l->key.uuid, l->serial);
 }
 
 static void on_look_timer(struct timer *t, void *userdata)
@@ -54,7 +65,7 @@ void reconcile_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool 
 		return;
 	l = find_look(c, kind, uuid);
 	if (l) {
-		l->listed |= listed;
+		set_listed(l, l->listed || listed);
 		l->again = true;
 		return;
 	}
@@ -63,18 +74,19 @@ void reconcile_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool 
 		log_error("out of memory; %s waits for the next resync", c->object->path);
 		return;
 	}
-	l->kind = kind;
-	l->uuid = uuid;
-	l->listed = listed;
+	l->key.kind = kind;
+	l->key.uuid = uuid;
 	l->connection = c;
-	DL_APPEND(c->looks, l);
+	set_listed(l, listed);
+	HASH_ADD(hh, c->looks, key, sizeof(l->key), l);
 	send_look(l);
 }
 
 static void free_look(struct look_request *l)
 {
 	timer_clear(&l->timer);
-	DL_DELETE(l->connection->looks, l);
+	set_listed(l, false);
+	HASH_DELETE(hh, l->connection->looks, l);
 	free(l);
 }
 
@@ -84,7 +96,7 @@ static void look_answered(struct look_request *l, bool failed)
 	uint64_t delay;
 
 	/* The listing has its answer, such as it is: what could not be looked at stays as it was known. */
-	l->listed = false;
+	set_listed(l, false);
 	l->serial = 0;
 	if (!failed && !l->again) {
 		free_look(l);
@@ -101,11 +113,13 @@ static void look_answered(struct look_request *l, bool failed)
 
 bool reconcile_looking(struct connection *c, bool listed_only)
 {
-	struct look_request *l;
+	struct look_request *l, *tmp;
 
+	if (listed_only)
+		return c->looks_listed > 0;
 	/* One that has been tried in vain a few times is left to its timer: nobody shall wait for it for ever. */
-	DL_FOREACH(c->looks, l)
-	if (listed_only ? l->listed : l->tries <= LOOK_TRIES)
+	HASH_ITER(hh, c->looks, l, tmp)
+	if (l->tries <= LOOK_TRIES)
 		return true;
 	return false;
 }
