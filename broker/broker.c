@@ -418,8 +418,8 @@ void broker_free(struct broker *b)
 
 	if (!b)
 		return;
-	timer_clear(&b->ready_timer);
-	timer_clear(&b->keep_timer);
+	DL_FOREACH(b->connections, c)
+	jobs_lost(c, VIREO_OUTCOME_UNKNOWN, "The broker ended while the job ran");
 	DL_FOREACH_SAFE(b->connections, c, ctmp)
 	connection_free(c);
 	if (b->queue) {
@@ -430,6 +430,8 @@ void broker_free(struct broker *b)
 	b->listeners = NULL;
 	if (b->history)
 		broker_flush(b);
+	timer_clear(&b->ready_timer);
+	timer_clear(&b->keep_timer);
 	HASH_ITER(by_path, b->by_path, o, tmp)
 	{
 		HASH_DELETE(by_path, b->by_path, o);
