@@ -226,9 +226,11 @@ static bool state_agrees(const struct judgement *j)
 
 	if (j->kind != KIND_DOMAIN)
 		return true;
+	/* A number can become known, but never unknown again. */
+	if (v->id != j->now.id && v->id != 0)
+		return false;
 	/* What starts says nothing of how the last run ended. */
-	return v->id == j->now.id &&
-	       (v->starting || (v->state == j->now.state && strcmp(v->reason, j->now.reason) == 0));
+	return v->starting || (v->state == j->now.state && strcmp(v->reason, j->now.reason) == 0);
 }
 
 static bool view_agrees(const struct judgement *j)
@@ -496,7 +498,8 @@ static void reconcile_state(struct judgement *j)
 
 	if (state_agrees(j))
 		return;
-	j->now.id = v->id;
+	if (v->id != 0)
+		j->now.id = v->id;
 	j->now.state = v->state;
 	word_set(j->now.reason, v->reason);
 	if (standing_of_state(j, v->state) != PAUSED)
