@@ -20,7 +20,7 @@ struct event {
 	uint64_t timestamp; /* realtime µs */
 	bool inferred;
 	struct props *props;  /* as held at this version */
-	struct props *before; /* as held at @previous; NULL for Added, and for an event read from history */
+	struct props *before; /* as held at @previous; NULL for Added, and for most events read from history */
 	struct vdict *details; /* what the event itself brings, without timestamp and inferred; NULL: nothing */
 	struct text *xml, *xml_inactive; /* NULL: none, or the same as live */
 };

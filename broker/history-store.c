@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "history-private.h"
+#include "util/log.h"
+#include "util/vdict.h"
+
+/* vireo.db: the schema, opening, and writing. */
+
+#define APPLICATION_ID 0x56697265 /* "Vire", for file(1) and for whoever opens somebody else's file */
+#define MEMORY_KIB 8192		  /* of SQLite's page cache */
+#define WAL_KEEP (16 << 20)	  /* bytes of the log that are kept when it begins anew */
+
+/*
+ * events.follows is the version of the event written before: a reader that goes from row to row sees that none is
+ * missing between them. xml.until is the last version known to refer to a text that no object refers to any more.
+ */
+static const char *const schema[] = {
+	"CREATE TABLE meta (one INTEGER PRIMARY KEY, epoch TEXT NOT NULL, opened INTEGER NOT NULL, "
+	"oldest INTEGER NOT NULL, version INTEGER NOT NULL, newest INTEGER NOT NULL, events INTEGER NOT NULL, "
+	"sum INTEGER NOT NULL)",
+	"CREATE TABLE events (version INTEGER PRIMARY KEY, follows INTEGER NOT NULL, previous INTEGER NOT NULL, "
+	"kind INTEGER NOT NULL, path TEXT NOT NULL, connection TEXT NOT NULL, name TEXT NOT NULL, "
+	"reason TEXT NOT NULL, timestamp INTEGER NOT NULL, inferred INTEGER NOT NULL, props TEXT NOT NULL, "
+	"details TEXT, types TEXT, xml INTEGER, xml_inactive INTEGER, sum INTEGER NOT NULL)",
+	"CREATE TABLE objects (id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, path TEXT NOT NULL, "
+	"connection TEXT NOT NULL, version INTEGER NOT NULL, incarnation INTEGER NOT NULL, props TEXT NOT NULL, "
+	"xml INTEGER, xml_inactive INTEGER, extra TEXT, sum INTEGER NOT NULL)",
+	"CREATE TABLE xml (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, until INTEGER NOT NULL)",
+	"CREATE TABLE xml_data (id INTEGER PRIMARY KEY, data TEXT NOT NULL)",
+	"CREATE INDEX xml_until ON xml (until)",
+};
+
+static const char *const statements[] = {
+	[ST_BEGIN] = "BEGIN IMMEDIATE",
+	[ST_COMMIT] = "COMMIT",
+	[ST_ROLLBACK] = "ROLLBACK",
+	[ST_META] = "REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+	[ST_EVENT] = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[ST_OBJECT] = "REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[ST_OBJECT_DELETE] = "DELETE FROM objects WHERE id = ?",
+	[ST_XML_FIND] = "SELECT id FROM xml WHERE hash = ?",
+	[ST_XML_ADD] = "INSERT INTO xml (hash, until) VALUES (?, ?)",
+	[ST_XML_DATA] = "INSERT INTO xml_data VALUES (?, ?)",
+	[ST_XML_UNTIL] = "UPDATE xml SET until = max(until, ?) WHERE id = ?",
+	[ST_READ] = "SELECT * FROM events WHERE version > ? ORDER BY version",
+	[ST_READ_XML] = "SELECT hash, data FROM xml JOIN xml_data USING (id) WHERE id = ?",
+	[ST_OLDEST] = "SELECT version, timestamp FROM events ORDER BY version LIMIT ?",
+	[ST_PRUNE] = "DELETE FROM events WHERE version <= ?",
+	[ST_XML_UNUSED] = "SELECT id FROM xml WHERE until < ? ORDER BY until LIMIT ?",
+	[ST_XML_DELETE] = "DELETE FROM xml WHERE id = ?",
+	[ST_XML_DATA_DELETE] = "DELETE FROM xml_data WHERE id = ?",
+	[ST_PAGES] = "PRAGMA page_count",
+	[ST_FREE_PAGES] = "PRAGMA freelist_count",
+	[ST_VACUUM] = "PRAGMA incremental_vacuum(64)",
+};
+static_assert(ELEMENTS(statements) == ST_MAX, "every statement has its text");
+
+/* ---- sums ------------------------------------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t sum, uint64_t word)
+{
+	sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+	return sum ^ sum >> 29;
+}
+
+uint64_t sum_int(uint64_t sum, int64_t v)
+{
+	return mix(mix(sum, SQLITE_INTEGER), (uint64_t)v);
+}
+
+uint64_t sum_bytes(uint64_t sum, const void *data, size_t n)
+{
+	const uint8_t *p = data;
+
+	sum = mix(mix(sum, SQLITE_TEXT), n);
+	for (; n >= sizeof(uint64_t); p += sizeof(uint64_t), n -= sizeof(uint64_t)) {
+		uint64_t word;
+
+		memcpy(&word, p, sizeof(word));
+		sum = mix(sum, word);
+	}
+	if (n > 0) {
+		uint64_t word = 0;
+
+		memcpy(&word, p, n);
+		sum = mix(sum, word);
+	}
+	return sum;
+}
+
+static uint64_t sum_null(uint64_t sum)
+{
+	return mix(sum, SQLITE_NULL);
+}
+
+bool row_is_sound(sqlite3_stmt *st)
+{
+	int n = sqlite3_column_count(st) - 1;
+	uint64_t sum = 0;
+
+	for (int i = 0; i < n; i++)
+		switch (sqlite3_column_type(st, i)) {
+		case SQLITE_INTEGER:
+			sum = sum_int(sum, sqlite3_column_int64(st, i));
+			break;
+		case SQLITE_TEXT:
+			sum = sum_bytes(sum, sqlite3_column_text(st, i), (size_t)sqlite3_column_bytes(st, i));
+			break;
+		case SQLITE_NULL:
+			sum = sum_null(sum);
+			break;
+		default:
+			return false;
+		}
+	return sqlite3_column_type(st, n) == SQLITE_INTEGER && (uint64_t)sqlite3_column_int64(st, n) == sum;
+}
+
+/* A row being bound: column after column, with its sum. */
+struct row {
+	sqlite3_stmt *st;
+	int column, rc;
+	uint64_t sum;
+};
+
+static void row_int(struct row *r, int64_t v)
+{
+	if (r->rc == SQLITE_OK)
+		r->rc = sqlite3_bind_int64(r->st, ++r->column, v);
+	r->sum = sum_int(r->sum, v);
+}
+
+static void row_null(struct row *r)
+{
+	if (r->rc == SQLITE_OK)
+		r->rc = sqlite3_bind_null(r->st, ++r->column);
+	r->sum = sum_null(r->sum);
+}
+
+/* Borrowed until the statement is reset. */
+static void row_textn(struct row *r, const char *s, size_t n)
+{
+	if (r->rc == SQLITE_OK)
+		r->rc = sqlite3_bind_text(r->st, ++r->column, s, (int)n, SQLITE_STATIC);
+	r->sum = sum_bytes(r->sum, s, n);
+}
+
+static void row_text(struct row *r, const char *s)
+{
+	if (s)
+		row_textn(r, s, strlen(s));
+	else
+		row_null(r);
+}
+
+static void row_id(struct row *r, int64_t id)
+{
+	if (id)
+		row_int(r, id);
+	else
+		row_null(r);
+}
+
+static int run(sqlite3_stmt *st)
+{
+	int rc = sqlite3_step(st), rc2;
+
+	while (rc == SQLITE_ROW)
+		rc = sqlite3_step(st);
+	rc2 = sqlite3_reset(st);
+	return rc == SQLITE_DONE ? rc2 : rc;
+}
+
+static int row_write(struct row *r)
+{
+	if (r->rc == SQLITE_OK)
+		r->rc = sqlite3_bind_int64(r->st, ++r->column, (int64_t)r->sum);
+	return r->rc == SQLITE_OK ? run(r->st) : r->rc;
+}
+
+int store_step(struct store *s, enum statement st)
+{
+	return run(s->st[st]);
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------- */
+
+static int on_wal(void *userdata, sqlite3 *db, const char *name, int pages)
+{
+	struct store *s = userdata;
+
+	s->wal_pages = pages;
+	return SQLITE_OK;
+}
+
+/* One number from a PRAGMA or SELECT. */
+static int number(sqlite3 *db, const char *sql, int64_t *ret)
+{
+	sqlite3_stmt *st = NULL;
+	int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+
+	if (rc == SQLITE_OK) {
+		rc = sqlite3_step(st);
+		if (rc == SQLITE_ROW) {
+			*ret = sqlite3_column_int64(st, 0);
+			rc = SQLITE_OK;
+		} else if (rc == SQLITE_DONE) {
+			rc = SQLITE_CORRUPT;
+		}
+	}
+	sqlite3_finalize(st);
+	return rc;
+}
+
+static int create_schema(struct store *s)
+{
+	char *sql;
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; rc == SQLITE_OK && i < ELEMENTS(schema); i++)
+		rc = sqlite3_exec(s->db, schema[i], NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		return rc;
+	sql = sqlite3_mprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID, HISTORY_SCHEMA);
+	rc = sql ? sqlite3_exec(s->db, sql, NULL, NULL, NULL) : SQLITE_NOMEM;
+	sqlite3_free(sql);
+	return rc;
+}
+
+/* Is the schema ours to the letter? A column whose name has lost a bit would be found only by whoever asks for it. */
+static int check_schema(struct store *s)
+{
+	int64_t application = 0, version = 0;
+	sqlite3_stmt *st = NULL;
+	size_t n = 0;
+	int rc;
+
+	rc = number(s->db, "PRAGMA application_id", &application);
+	if (rc == SQLITE_OK)
+		rc = number(s->db, "PRAGMA user_version", &version);
+	if (rc != SQLITE_OK)
+		return rc;
+	if (application != APPLICATION_ID || version != HISTORY_SCHEMA) {
+		log_warning("%s: not a history of this version of Vireo (application id %#" PRIx64 ", schema %" PRId64 ")",
+			    s->path, (uint64_t)application, version);
+		return SQLITE_CORRUPT;
+	}
+	rc = sqlite3_prepare_v2(s->db, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid", -1, &st,
+				NULL);
+	while (rc == SQLITE_OK) {
+		const char *sql;
+
+		rc = sqlite3_step(st);
+		if (rc != SQLITE_ROW)
+			break;
+		rc = SQLITE_OK;
+		sql = (const char *)sqlite3_column_text(st, 0);
+		if (n >= ELEMENTS(schema) || !sql || strcmp(sql, schema[n]) != 0)
+			rc = SQLITE_CORRUPT;
+		n++;
+	}
+	sqlite3_finalize(st);
+	if (rc == SQLITE_DONE)
+		rc = n == ELEMENTS(schema) ? SQLITE_OK : SQLITE_CORRUPT;
+	return rc;
+}
+
+static int prepare(struct store *s)
+{
+	for (int i = 0; i < ST_MAX; i++) {
+		int rc = sqlite3_prepare_v3(s->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL);
+
+		if (rc != SQLITE_OK)
+			return rc;
+	}
+	return SQLITE_OK;
+}
+
+static int write_meta(struct store *s, uint64_t oldest, uint64_t version)
+{
+	struct row r = {.st = s->st[ST_META]};
+
+	row_text(&r, s->epoch);
+	row_int(&r, (int64_t)s->opened);
+	row_int(&r, (int64_t)oldest);
+	row_int(&r, (int64_t)version);
+	row_int(&r, (int64_t)s->follows);
+	row_int(&r, (int64_t)s->events);
+	return row_write(&r);
+}
+
+static int read_meta(struct store *s, struct store_meta *ret)
+{
+	sqlite3_stmt *st = NULL;
+	int64_t newest = 0, events = 0;
+	int rc;
+
+	rc = sqlite3_prepare_v2(s->db, "SELECT epoch, opened, oldest, version, newest, events, sum FROM meta", -1, &st,
+				NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW && row_is_sound(st) && sqlite3_column_bytes(st, 0) == 32) {
+		memcpy(ret->epoch, sqlite3_column_text(st, 0), 33);
+		memcpy(s->epoch, ret->epoch, 33);
+		s->opened = ret->opened = (uint64_t)sqlite3_column_int64(st, 1);
+		ret->oldest = (uint64_t)sqlite3_column_int64(st, 2);
+		ret->version = (uint64_t)sqlite3_column_int64(st, 3);
+		s->follows = (uint64_t)sqlite3_column_int64(st, 4);
+		s->events = (uint64_t)sqlite3_column_int64(st, 5);
+		rc = SQLITE_OK;
+	} else if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
+		rc = SQLITE_CORRUPT;
+	}
+	sqlite3_finalize(st);
+	if (rc == SQLITE_OK)
+		rc = number(s->db, "SELECT coalesce(max(version), 0) FROM events", &newest);
+	if (rc == SQLITE_OK)
+		rc = number(s->db, "SELECT EXISTS (SELECT 1 FROM events)", &events);
+	if (rc == SQLITE_OK && ((events != 0) != (s->events != 0) || (events && (uint64_t)newest != s->follows)))
+		rc = SQLITE_CORRUPT;
+	return rc;
+}
+
+static int configure(struct store *s, bool create)
+{
+	static const char pragmas[] = "PRAGMA synchronous = NORMAL;"
+				      "PRAGMA secure_delete = OFF;"
+				      "PRAGMA temp_store = MEMORY;"
+				      "PRAGMA trusted_schema = OFF;"
+				      "PRAGMA cell_size_check = ON;";
+	sqlite3_stmt *st = NULL;
+	char *sql;
+	int rc;
+
+	sqlite3_extended_result_codes(s->db, 1);
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+	/* Closing must never touch files that have been set aside; a clean end does its own checkpoint. */
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	/* Somebody may be looking at the file; worth a moment now, but never again once the loop runs. */
+	sqlite3_busy_timeout(s->db, 2000);
+	if (create) {
+		rc = sqlite3_exec(s->db, "PRAGMA auto_vacuum = INCREMENTAL", NULL, NULL, NULL);
+		if (rc != SQLITE_OK)
+			return rc;
+	}
+	if (s->path) {
+		rc = sqlite3_prepare_v2(s->db, "PRAGMA journal_mode = WAL", -1, &st, NULL);
+		if (rc == SQLITE_OK)
+			rc = sqlite3_step(st);
+		if (rc == SQLITE_ROW)
+			rc = strcmp((const char *)sqlite3_column_text(st, 0), "wal") == 0 ? SQLITE_OK : SQLITE_CANTOPEN;
+		sqlite3_finalize(st);
+		if (rc != SQLITE_OK)
+			return rc == SQLITE_DONE ? SQLITE_CANTOPEN : rc;
+	}
+	rc = sqlite3_exec(s->db, pragmas, NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		return rc;
+	sql = sqlite3_mprintf("PRAGMA cache_size = -%d; PRAGMA journal_size_limit = %d", MEMORY_KIB, WAL_KEEP);
+	rc = sql ? sqlite3_exec(s->db, sql, NULL, NULL, NULL) : SQLITE_NOMEM;
+	sqlite3_free(sql);
+	if (rc == SQLITE_OK && s->path)
+		rc = sqlite3_wal_autocheckpoint(s->db, 0);
+	sqlite3_wal_hook(s->db, on_wal, s);
+	return rc;
+}
+
+/* Which failures are the surroundings' and not the file's. All others of an open are damage. */
+static bool is_circumstance(int rc)
+{
+	switch (rc & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+	case SQLITE_NOMEM:
+	case SQLITE_READONLY:
+	case SQLITE_IOERR:
+	case SQLITE_FULL:
+	case SQLITE_CANTOPEN:
+	case SQLITE_PERM:
+	case SQLITE_AUTH:
+		return true;
+	default:
+		return false;
+	}
+}
+
+int store_open(struct store *s, const char *path, bool create, struct store_meta *meta)
+{
+	int rc;
+
+	*s = (struct store){.next_id = 1};
+	if (path) {
+		int fd;
+
+		s->path = strdup(path);
+		if (!s->path)
+			return SQLITE_NOMEM;
+		/* SQLite gives its other files the mode of this one. */
+		fd = open(path, O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
+		if (fd < 0) {
+			rc = errno == ENOSPC ? SQLITE_FULL : SQLITE_CANTOPEN;
+			store_close(s);
+			return rc;
+		}
+		close(fd);
+	}
+	rc = sqlite3_open_v2(path ? path : ":memory:", &s->db,
+			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
+	if (rc == SQLITE_OK)
+		rc = configure(s, create);
+	if (rc == SQLITE_OK && create) {
+		s->opened = meta->opened;
+		s->follows = meta->version;
+		memcpy(s->epoch, meta->epoch, sizeof(s->epoch));
+		rc = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+		if (rc == SQLITE_OK)
+			rc = create_schema(s);
+		if (rc == SQLITE_OK)
+			rc = prepare(s);
+		if (rc == SQLITE_OK)
+			rc = write_meta(s, meta->oldest, meta->version);
+		if (rc == SQLITE_OK)
+			rc = store_step(s, ST_COMMIT);
+		/* A power cut may take events, but not leave half a schema. */
+		if (rc == SQLITE_OK && path)
+			rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	} else if (rc == SQLITE_OK) {
+		rc = check_schema(s);
+		if (rc == SQLITE_OK)
+			rc = prepare(s);
+		if (rc == SQLITE_OK)
+			rc = read_meta(s, meta);
+	}
+	if (rc == SQLITE_OK) {
+		sqlite3_busy_timeout(s->db, 0);
+		return SQLITE_OK;
+	}
+	store_close(s);
+	return is_circumstance(rc) ? rc : SQLITE_CORRUPT;
+}
+
+void store_close(struct store *s)
+{
+	for (int i = 0; i < ST_MAX; i++)
+		sqlite3_finalize(s->st[i]);
+	sqlite3_close(s->db);
+	for (size_t i = 0; i < ELEMENTS(s->cache); i++)
+		text_unref(s->cache[i].text);
+	free(s->path);
+	*s = (struct store){0};
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------- */
+
+static int set_until(struct store *s, int64_t id, uint64_t version)
+{
+	sqlite3_bind_int64(s->st[ST_XML_UNTIL], 1, (int64_t)version);
+	sqlite3_bind_int64(s->st[ST_XML_UNTIL], 2, id);
+	return store_step(s, ST_XML_UNTIL);
+}
+
+/* The row of a text, made if there is none. @version refers to it. */
+static int intern(struct store *s, struct text *t, uint64_t version, int64_t *ret)
+{
+	struct stored_text *memo;
+	sqlite3_stmt *st;
+	int64_t id = 0;
+	int rc;
+
+	for (size_t i = 0; i < ELEMENTS(s->memo); i++)
+		if (s->memo[i].text && text_equal(s->memo[i].text, t)) {
+			*ret = s->memo[i].id;
+			return SQLITE_OK;
+		}
+
+	st = s->st[ST_XML_FIND];
+	sqlite3_bind_blob(st, 1, t->hash, sizeof(t->hash), SQLITE_STATIC);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW)
+		id = sqlite3_column_int64(st, 0);
+	sqlite3_reset(st);
+	if (rc == SQLITE_ROW) {
+		rc = set_until(s, id, version);
+	} else if (rc == SQLITE_DONE) {
+		st = s->st[ST_XML_ADD];
+		sqlite3_bind_blob(st, 1, t->hash, sizeof(t->hash), SQLITE_STATIC);
+		sqlite3_bind_int64(st, 2, (int64_t)version);
+		rc = run(st);
+		if (rc == SQLITE_OK) {
+			id = sqlite3_last_insert_rowid(s->db);
+			st = s->st[ST_XML_DATA];
+			sqlite3_bind_int64(st, 1, id);
+			sqlite3_bind_text64(st, 2, t->data, t->size, SQLITE_STATIC, SQLITE_UTF8);
+			rc = run(st);
+		}
+	}
+	if (rc != SQLITE_OK)
+		return rc;
+	memo = &s->memo[s->memo_next++ % ELEMENTS(s->memo)];
+	*memo = (struct stored_text){.text = t, .id = id};
+	*ret = id;
+	return SQLITE_OK;
+}
+
+/*
+ * The id of a text for a row of @k (may be NULL). One that the object's row has now needs no looking up, nor a new
+ * until: it gets one when the object lets go of it, which is no earlier than @version.
+ */
+static int text_id(struct store *s, struct text *t, const struct kept *k, uint64_t version, int64_t *ret)
+{
+	*ret = 0;
+	if (!t)
+		return SQLITE_OK;
+	if (k && text_equal(k->live.text, t)) {
+		*ret = k->live.id;
+		return SQLITE_OK;
+	}
+	if (k && text_equal(k->inactive.text, t)) {
+		*ret = k->inactive.id;
+		return SQLITE_OK;
+	}
+	return intern(s, t, version, ret);
+}
+
+static int write_object(struct history *h, struct kept *k, const char *props, size_t size)
+{
+	struct store *s = &h->store;
+	struct row r = {.st = s->st[ST_OBJECT]};
+	int rc;
+
+	rc = text_id(s, k->xml, k, h->version, &k->new_live);
+	if (rc == SQLITE_OK)
+		rc = text_id(s, k->xml_inactive, k, h->version, &k->new_inactive);
+	if (rc != SQLITE_OK)
+		return rc;
+	row_int(&r, k->id);
+	row_int(&r, k->kind);
+	row_text(&r, k->path);
+	row_text(&r, k->connection);
+	row_int(&r, (int64_t)k->version);
+	row_int(&r, (int64_t)k->incarnation);
+	row_textn(&r, props, size);
+	row_id(&r, k->new_live);
+	row_id(&r, k->new_inactive);
+	row_text(&r, k->extra);
+	rc = row_write(&r);
+	k->written = true;
+	return rc;
+}
+
+/* What the object's row let go of. */
+static int release_texts(struct history *h, const struct kept *k)
+{
+	const int64_t old[] = {k->live.id, k->inactive.id};
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; rc == SQLITE_OK && i < ELEMENTS(old); i++)
+		if (old[i] && (k->gone || (old[i] != k->new_live && old[i] != k->new_inactive)))
+			rc = set_until(&h->store, old[i], h->version);
+	return rc;
+}
+
+static int write_dirty(struct history *h)
+{
+	int rc = SQLITE_OK;
+
+	for (struct kept *k = h->dirty; k && rc == SQLITE_OK; k = k->next_dirty) {
+		if (k->gone) {
+			sqlite3_bind_int64(h->store.st[ST_OBJECT_DELETE], 1, k->id);
+			rc = store_step(&h->store, ST_OBJECT_DELETE);
+		} else if (!k->written) {
+			struct json_object *json = props_to_json(k->props);
+			const char *text = NULL;
+			size_t size;
+
+			if (json)
+				text = json_object_to_json_string_length(json,
+						JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+			rc = text ? write_object(h, k, text, size) : SQLITE_NOMEM;
+			json_object_put(json);
+		}
+		if (rc == SQLITE_OK)
+			rc = release_texts(h, k);
+	}
+	return rc;
+}
+
+static int write_event(struct history *h, const struct event *e, bool objects)
+{
+	struct store *s = &h->store;
+	struct row r = {.st = s->st[ST_EVENT]};
+	struct kept *k = history_kept(h, e->path);
+	struct json_object *props = NULL, *details = NULL;
+	_cleanup_(freep) char *types = NULL;
+	const char *text = NULL, *details_text = NULL;
+	int64_t xml, xml_inactive;
+	size_t size = 0;
+	int rc;
+
+	rc = text_id(s, e->xml, k, e->version, &xml);
+	if (rc == SQLITE_OK)
+		rc = text_id(s, e->xml_inactive, k, e->version, &xml_inactive);
+	if (rc != SQLITE_OK)
+		return rc;
+
+	props = props_to_json(e->props);
+	if (props)
+		text = json_object_to_json_string_length(props, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
+							 &size);
+	if (e->details && e->details->n > 0) {
+		details = vdict_to_json(e->details);
+		types = vdict_types(e->details);
+		if (details)
+			details_text = json_object_to_json_string_ext(details,
+					JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+		if (!details_text || !types)
+			text = NULL;
+	}
+	if (text) {
+		row_int(&r, (int64_t)e->version);
+		row_int(&r, (int64_t)s->follows);
+		row_int(&r, (int64_t)e->previous);
+		row_int(&r, e->kind);
+		row_text(&r, e->path);
+		row_text(&r, e->connection);
+		row_text(&r, e->name);
+		row_text(&r, e->reason);
+		row_int(&r, (int64_t)e->timestamp);
+		row_int(&r, e->inferred);
+		row_textn(&r, text, size);
+		row_text(&r, details_text);
+		row_text(&r, types);
+		row_id(&r, xml);
+		row_id(&r, xml_inactive);
+		rc = row_write(&r);
+		/* Mostly the object's row is to say the same: no need to put it into words twice. */
+		if (rc == SQLITE_OK && objects && k && k->dirty && !k->gone && !k->written && k->props == e->props)
+			rc = write_object(h, k, text, size);
+	} else {
+		rc = SQLITE_NOMEM;
+	}
+	json_object_put(props);
+	json_object_put(details);
+	if (rc == SQLITE_OK) {
+		s->follows = e->version;
+		s->events++;
+	}
+	return rc;
+}
+
+int store_meta(struct history *h)
+{
+	return write_meta(&h->store, h->oldest, h->version);
+}
+
+int store_write(struct history *h, struct event *const *events, size_t n, bool objects)
+{
+	struct store *s = &h->store;
+	uint64_t follows = s->follows, count = s->events;
+	int rc;
+
+	memset(s->memo, 0, sizeof(s->memo));
+	rc = store_step(s, ST_BEGIN);
+	for (size_t i = 0; rc == SQLITE_OK && i < n; i++)
+		rc = write_event(h, events[i], objects);
+	if (rc == SQLITE_OK && objects)
+		rc = write_dirty(h);
+	if (rc == SQLITE_OK)
+		rc = store_meta(h);
+	if (rc == SQLITE_OK)
+		rc = store_step(s, ST_COMMIT);
+	memset(s->memo, 0, sizeof(s->memo));
+	if (rc != SQLITE_OK) {
+		/* After some errors SQLite has rolled back by itself. */
+		if (!sqlite3_get_autocommit(s->db))
+			(void)store_step(s, ST_ROLLBACK);
+		s->follows = follows;
+		s->events = count;
+		for (struct kept *k = h->dirty; k; k = k->next_dirty)
+			k->written = false;
+	}
+	/* A row where there should be none, a column that isn't there: no accident of the disk's fullness does that. */
+	return is_circumstance(rc) ? rc : SQLITE_CORRUPT;
+}
+
+int store_pages(struct store *s, uint64_t *ret_pages, uint64_t *ret_free)
+{
+	const enum statement st[] = {ST_PAGES, ST_FREE_PAGES};
+	uint64_t *const to[] = {ret_pages, ret_free};
+
+	for (size_t i = 0; i < ELEMENTS(st); i++) {
+		int rc = sqlite3_step(s->st[st[i]]);
+
+		if (rc == SQLITE_ROW)
+			*to[i] = (uint64_t)sqlite3_column_int64(s->st[st[i]], 0);
+		sqlite3_reset(s->st[st[i]]);
+		if (rc != SQLITE_ROW)
+			return rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
+	}
+	return SQLITE_OK;
+}
