@@ -4,6 +4,7 @@
 import os
 import re
 import subprocess
+import uuid as uuids
 
 from gi.repository import GLib
 
@@ -73,6 +74,7 @@ class VirshEvents:
                       r"(?:: (?P<detail>.*))?$")
 
     def __init__(self, scope, virsh, command):
+        self._virsh = virsh
         self.seen = []
         self._rest = b''
         # virsh writes through stdio, which would otherwise keep lines back
@@ -96,6 +98,19 @@ class VirshEvents:
             if match:
                 self.seen.append((match['name'], match['event'], match['detail'] or ''))
         return True
+
+    def ready(self, limit=30):
+        """Wait until libvirt's reports really come: virsh does not say when it has begun to listen."""
+        marker = f'marker-{uuids.uuid4()}'
+
+        def marked():
+            if not any(name == marker for name, _, _ in self.seen):
+                self._virsh.define(f"<domain type='qemu'><name>{marker}</name><memory>1024</memory>"
+                                   "<os><type>hvm</type></os></domain>")
+                self._virsh('undefine', marker)
+                return False
+            return True
+        wait_for(marked, limit, 'virsh event hears something', poll=0.1)
 
     def of(self, name, events=('lifecycle', 'reboot')):
         """Return what was reported of one object, as 'Started Booted' or 'reboot'."""
