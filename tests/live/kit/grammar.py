@@ -16,7 +16,7 @@ PROPERTIES = {
                'Version'},
     'StoragePool': {'Name', 'UUID', 'Type', 'Connection', 'State', 'Active', 'Persistent', 'Autostart', 'Capacity',
                     'Allocation', 'Available', 'Jobs', 'Incarnation', 'Version'},
-    'Network': {'Name', 'UUID', 'Connection', 'State', 'Active', 'Persistent', 'Autostart', 'Bridge', 'Jobs',
+    'Network': {'Name', 'UUID', 'Type', 'Connection', 'State', 'Active', 'Persistent', 'Autostart', 'Bridge', 'Jobs',
                 'Incarnation', 'Version'},
     'Job': {'Object', 'Operation', 'Type', 'State', 'RunningTime', 'RemainingTime', 'Percent', 'BytesTotal',
             'BytesDone', 'Ready', 'Cancellable', 'CancelRequested', 'StartedBy', 'Error', 'Version'},

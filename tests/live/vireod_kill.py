@@ -1,0 +1,135 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+The broker killed without a word a hundred times, at random moments of a storm: no version is used twice, the epoch is
+kept, history is never behind what was seen, and the state converges.
+
+    vireod_kill.py [SEED]
+"""
+
+import random
+import sys
+import uuid as uuids
+
+from gi.repository import Gio, GLib
+
+from kit import program
+from kit.loop import settle, wait_for
+from kit.grammar import Story
+from kit.recorder import NAME
+
+KILLS = 100
+DOMAIN = "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>8192</memory><os><type>hvm</type></os></domain>"
+
+
+class Storm:
+    """Calls that change things, many at a time, without waiting for their answers."""
+
+    def __init__(self, vireod, seed):
+        self.vireod = vireod
+        self.random = random.Random(seed)
+        self.uuids = [str(uuids.UUID(int=0x4000_8000_0000_0000_0000 + i)) for i in range(8)]
+
+    def blow(self, count):
+        connection = f'/org/vireo1/connection/{self.label}'
+        for _ in range(count):
+            uuid = self.random.choice(self.uuids)
+            path = f'{connection}/domain/_' + uuid.replace('-', '_')
+            options = GLib.Variant('(a{sv})', ({},))
+            action = self.random.choice(['define', 'define', 'create', 'Start', 'Start', 'Destroy', 'Suspend', 'Resume',
+                                         'Undefine'])
+            if action in ('define', 'create'):
+                xml = DOMAIN.format(name=f'd-{uuid[-2:]}', uuid=uuid)
+                self._send(connection, 'Connection', 'DefineDomain' if action == 'define' else 'CreateDomain',
+                           GLib.Variant('(sa{sv})', (xml, {})))
+            else:
+                self._send(path, 'Domain', action, options)
+
+    def _send(self, path, interface, method, arguments):
+        self.vireod.connection.call(NAME, path, f'{NAME}.{interface}', method, arguments, None,
+                                    Gio.DBusCallFlags.NO_AUTO_START, 20000, None, None)
+
+    @property
+    def label(self):
+        return 'test_default'
+
+
+def main(test):
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.SystemRandom().randrange(10**6)
+    print(f'seed {seed}')
+    vireod = test.vireod('test:///default')
+    vireod.wait_connected()
+    recorder = vireod.recorder
+    epoch = vireod.get('/org/vireo1', 'Manager', 'Epoch')
+    storm = Storm(vireod, seed)
+    moment = random.Random(seed + 1)
+    for kill in range(KILLS):
+        at = len(recorder.events) + moment.randrange(0, 40)
+        storm.blow(60)
+        wait_for(lambda: len(recorder.events) >= at, 30, f'a storm before kill {kill}:\n{vireod.log()[-2000:]}')
+        vireod.kill()
+        # everything that it had sent is here: its name went behind it
+        seen = recorder.events[-1].version if recorder.events else 0
+        vireod.start()
+        test.equal(vireod.get('/org/vireo1', 'Manager', 'Epoch'), epoch, f'the epoch after kill {kill}')
+        version = vireod.get('/org/vireo1', 'Manager', 'Version')
+        test.check(version >= seen, f'after kill {kill} the version is {version}, but {seen} had been seen')
+        if test.failures:
+            break
+    vireod.wait_connected()
+    vireod.sync()
+    with test.case('no version twice'):
+        versions = [e.version for e in recorder.events]
+        test.equal(versions, sorted(set(versions)), f'the versions of {len(versions)} events')
+        print(f'{len(versions)} events, up to version {versions[-1]}, {KILLS} kills')
+    with test.case('history has all that was seen'):
+        # P1: an event is in history before anybody sees it. What a kill left unsent is there too, so ask from before
+        test.check(not lost(vireod, recorder, epoch), f'events that were seen are not in history: '
+                                                      f'{lost(vireod, recorder, epoch)[:5]}')
+    with test.case('the state converges'):
+        # test:///default begins anew with its process: one domain, one pool, one network
+        settle(0.3, changed=lambda: len(recorder.events))
+        kinds = sorted((kind, p['Name'], p['Active'], p['Persistent'])
+                       for kind, p in vireod.snapshot()[2].values() if kind not in ('Connection', 'Job'))
+        test.equal(kinds, [('Domain', 'test', True, True), ('Network', 'default', True, True),
+                           ('StoragePool', 'default-pool', True, True)], 'what is there')
+    with test.case('each life of the broker told a legal story'):
+        violations = judge_lives(recorder.messages)
+        for violation in violations[:30]:
+            print(f'    {violation}')
+        test.equal(len(violations), 0, 'violations')
+
+
+def lost(vireod, recorder, epoch):
+    """Return the versions that were seen but are not in history; nothing while there is no way to ask."""
+    if 'events' not in vireod.get('/org/vireo1', 'Manager', 'Features'):
+        return []
+    seen = {e.version for e in recorder.events}
+    after, more = max(min(seen) - 1, vireod.get('/org/vireo1', 'Manager', 'OldestVersion')), True
+    there = set()
+    seen = {v for v in seen if v > after}
+    while more:
+        version, more, events = vireod.manager('GetEvents', '(stuta{sv})', epoch, after, 0, 0, {})
+        there.update(e[0] for e in events)
+        after = version
+    return sorted(seen - there)
+
+
+def judge_lives(messages):
+    """Judge what each life of the broker said by itself: what a kill left unsaid, the next does not say again."""
+    violations = []
+    story = Story()
+    story.seeded = False
+    for message in messages:
+        if message.member == 'NameOwnerChanged':
+            version = story.last_version
+            violations += story.violations
+            story = Story()
+            story.last_version = version
+            continue
+        story.message(message)
+    return violations + story.violations
+
+
+if __name__ == '__main__':
+    program.run(main)
