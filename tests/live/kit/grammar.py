@@ -246,7 +246,7 @@ class Story:
                 self.wrong('P8', where, f'Incarnation is {p["Incarnation"]}')
             self._consistent(e, where)
             return
-        before = known.properties if known else None
+        before = known.properties if known and PROPERTIES[e.kind] <= set(known.properties) else None
         if before and p['Incarnation'] != before['Incarnation']:
             self.wrong('P8', where, f'Incarnation went from {before["Incarnation"]} to {p["Incarnation"]}')
         if before and (p['UUID'] != before['UUID'] or p['Connection'] != before['Connection']):
@@ -396,8 +396,10 @@ class Story:
         ended = known.ended if known else 0
         if e.kind == 'Job' and e.event == 'Finished':
             ended = e.details.get('timestamp', 0)
-        limbo = e.kind in LIVES and not p.get('Active') and not p.get('Persistent')
-        self.known[e.path] = Known(e.kind, e.version, dict(p), e.event, limbo, ended)
+        limbo = e.kind in LIVES and p.get('Active') is False and p.get('Persistent') is False
+        # what an event left out, against P4, is taken to be as it was, so that one mistake is told once
+        properties = {**known.properties, **p} if known else dict(p)
+        self.known[e.path] = Known(e.kind, e.version, properties, e.event, limbo, ended)
 
     # The end
 

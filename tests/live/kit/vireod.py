@@ -14,10 +14,10 @@ from .recorder import NAME, ROOT, Recorder
 
 def executable():
     """Return the path of the vireod to test."""
-    path = os.environ.get('VIREOD')
-    if not path:
-        path = pathlib.Path(__file__).resolve().parents[3] / 'build' / 'vireod'
-    return pathlib.Path(path)
+    if 'VIREOD' in os.environ:
+        return pathlib.Path(os.environ['VIREOD'])
+    build = pathlib.Path(os.environ.get('VIREO_BUILD', pathlib.Path(__file__).resolve().parents[3] / 'build'))
+    return next((p for p in (build / 'vireod', build / 'broker' / 'vireod') if p.exists()), build / 'vireod')
 
 
 class BusError(Exception):
