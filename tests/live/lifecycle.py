@@ -18,7 +18,7 @@ from kit import program, truth
 def main(test):
     facts = '--facts' in sys.argv
     wanted = [a for a in sys.argv[1:] if not a.startswith('--')]
-    libvirtd = test.libvirtd()
+    libvirtd = test.libvirtd(broker=not facts)
     vireod = None if facts else test.vireod(libvirtd.uri)
     if vireod:
         vireod.wait_connected()

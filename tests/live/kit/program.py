@@ -70,9 +70,9 @@ class Test:
 
     # Fixtures
 
-    def libvirtd(self, name='vireo-one'):
-        """Start a private libvirtd, or skip."""
-        needs(libvirtd.missing, guests.missing)
+    def libvirtd(self, name='vireo-one', broker=True):
+        """Start a private libvirtd, or skip; with `broker`, only when there is a vireod to talk to it."""
+        needs(libvirtd.missing, guests.missing, *([needs_vireod] if broker else []))
         daemon = libvirtd.Libvirtd(self.scope, name)
         if not guests.kvm():
             print('no /dev/kvm here: the guests run by TCG')

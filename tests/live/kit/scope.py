@@ -64,6 +64,12 @@ def _raise_exit(number, _frame):
 
 def end(process, patience=5):
     """End a process started by Scope.spawn(): politely, then not. The rest of its group goes with it."""
+    if process.stdin is not None:
+        # who reads commands ends by itself when there are no more
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             # a stopped process would not hear SIGTERM
@@ -76,7 +82,7 @@ def end(process, patience=5):
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for stream in (process.stdin, process.stdout, process.stderr):
+    for stream in (process.stdout, process.stderr):
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
