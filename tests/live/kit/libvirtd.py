@@ -5,16 +5,15 @@ machine's domains, nobody sees its own, and nothing of it (QEMU, dnsmasq) outliv
 """
 
 import os
-import pathlib
 import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import uuid as uuids
 
 from gi.repository import GLib
 
+from . import namespaces
 from .loop import wait_for, wait_gone
 from .virsh import Virsh
 
@@ -22,42 +21,13 @@ from .virsh import Virsh
 PLACES = {'run': '/run/libvirt', 'etc': '/etc/libvirt', 'lib': '/var/lib/libvirt', 'log': '/var/log/libvirt',
           'cache': '/var/cache/libvirt'}
 
-# Runs as process 1 of the namespaces: lives until its standard input ends, which is when the test does, however that
-# ends. It runs the commands that it reads, each in a shell of its own, and reaps what libvirtd leaves behind.
-HOLDER = r'''
-set -e
-mount --make-rprivate /
-ip link set lo up 2>/dev/null || true
-hostname "$NAME"
-mount --bind "$D/passwd" /etc/passwd
-mount --bind "$D/group" /etc/group
-# the parents may be missing too, or be on something read-only: then the failing mkdir says so
-for pair in $PLACES; do
-    mkdir -p "${pair#*=}"
-    mount --bind "$D/${pair%%=*}" "${pair#*=}"
-done
-set +e
-echo ready
-while IFS= read -r line; do
-    (eval "$line") </dev/null
-    echo "done $?"
-done
-'''
-
 
 def missing():
     """Return why no private libvirtd can run here, or None."""
-    if os.geteuid() != 0:
-        return 'a private libvirtd needs root, for its namespaces'
-    for tool in ('libvirtd', 'virsh', 'unshare', 'ip'):
+    for tool in ('libvirtd', 'virsh'):
         if not shutil.which(tool):
             return f'{tool} is not installed'
-    probe = subprocess.run(['unshare', '-m', '-u', '-n', '-i', '-p', '--fork', '--mount-proc',
-                            'mount', '--make-rprivate', '/'],
-                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if probe.returncode != 0:
-        return f'namespaces are not allowed here: {probe.stdout.decode(errors="replace").strip()}'
-    return None
+    return namespaces.missing()
 
 
 class Libvirtd:
@@ -73,7 +43,10 @@ class Libvirtd:
         self.pid = None  # libvirtd's, as seen from outside
         self.images = self.directory / 'img'
         self._prepare()
-        self._hold(scope)
+        self._inside = namespaces.Namespaces(scope, name, {
+            '/etc/passwd': self.directory / 'passwd', '/etc/group': self.directory / 'group',
+            **{path: self.directory / place for place, path in PLACES.items()}})
+        self.run = self._inside.run
         if autostart:
             self.start()
 
@@ -92,41 +65,9 @@ class Libvirtd:
             'stdio_handler = "file"\nsecurity_driver = "none"\nuser = "root"\ngroup = "root"\n'
             'cgroup_controllers = []\nauto_dump_path = "/var/lib/libvirt/qemu"\n')
         # libvirt looks its default user up before it reads that it shall not use it
-        for database, line in (('passwd', 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin\n'),
-                               ('group', 'libvirt-qemu:x:64055:\n')):
-            text = pathlib.Path('/etc', database).read_text()
-            if not text.endswith('\n'):
-                text += '\n'
-            (d / database).write_text(text + ('' if '\nlibvirt-qemu:' in text else line))
-
-    def _hold(self, scope):
-        environment = dict(os.environ, D=str(self.directory), NAME=self.name,
-                           PLACES=' '.join(f'{k}={v}' for k, v in PLACES.items()))
-        environment.pop('NOTIFY_SOCKET', None)
-        self._holder = scope.spawn(
-            ['unshare', '-m', '-u', '-n', '-i', '-p', '--fork', '--kill-child', '--mount-proc', 'bash', '-c', HOLDER],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            bufsize=1)
-        self._expect('ready')
-        self._namespace = next(link for pid, link in _pid_namespaces() if _parent(pid) == self._holder.pid)
-
-    def _expect(self, word):
-        """Read the holder's output up to a line that begins with `word`; return (its rest, the lines before)."""
-        lines = []
-        for line in self._holder.stdout:
-            if line.startswith(word):
-                return line[len(word):].strip(), ''.join(lines)
-            lines.append(line)
-        raise RuntimeError(f'{self.name}: the holder of the namespaces ended: {"".join(lines)}')
-
-    def run(self, command, check=True):
-        """Run a shell command inside the namespaces, as root; return what it printed."""
-        self._holder.stdin.write(command.replace('\n', ' ') + '\n')
-        self._holder.stdin.flush()
-        status, output = self._expect('done ')
-        if check and status != '0':
-            raise RuntimeError(f'{self.name}: {command!r} ended with {status}: {output}')
-        return output
+        (d / 'passwd').write_text(namespaces.account_file(
+            'passwd', 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin'))
+        (d / 'group').write_text(namespaces.account_file('group', 'libvirt-qemu:x:64055:'))
 
     # Life of the daemon
 
@@ -155,7 +96,7 @@ class Libvirtd:
                 GLib.source_remove(source)
         path.unlink()
         inner = int((self.directory / 'pid').read_text())
-        self.pid = self.outer_pid(inner)
+        self.pid = self._inside.outer_pid(inner)
 
     def _why_not(self):
         log = self.directory / 'libvirtd.out'
@@ -190,16 +131,9 @@ class Libvirtd:
 
     # What runs inside
 
-    def outer_pid(self, inner):
-        """Return the process id, as seen from outside, of a process inside."""
-        for pid, link in _pid_namespaces():
-            if link == self._namespace and _inner_pid(pid) == inner:
-                return pid
-        raise ProcessLookupError(f'{self.name}: no process {inner} inside')
-
     def qemu_pid(self, domain):
         """Return the process id of a running domain's QEMU."""
-        return self.outer_pid(int((self.directory / 'run' / 'qemu' / f'{domain}.pid').read_text()))
+        return self._inside.outer_pid(int((self.directory / 'run' / 'qemu' / f'{domain}.pid').read_text()))
 
     def shrink(self, name, size):
         """Mount a file system of `size` (as of mount -o size=) that only this libvirtd sees; return its path."""
@@ -212,33 +146,3 @@ class Libvirtd:
         """Send a human monitor command to a domain's QEMU."""
         return self.virsh('qemu-monitor-command', domain, '--hmp', command)
 
-
-def _pid_namespaces():
-    """Yield (pid, name of its pid namespace) of every process that can be seen."""
-    for entry in os.listdir('/proc'):
-        if entry.isdigit():
-            try:
-                yield int(entry), os.readlink(f'/proc/{entry}/ns/pid')
-            except OSError:
-                continue
-
-
-def _status(pid, field):
-    try:
-        with open(f'/proc/{pid}/status', encoding='utf-8', errors='replace') as status:
-            for line in status:
-                if line.startswith(field + ':'):
-                    return line.split()[1:]
-    except OSError:
-        pass
-    return []
-
-
-def _parent(pid):
-    values = _status(pid, 'PPid')
-    return int(values[0]) if values else None
-
-
-def _inner_pid(pid):
-    values = _status(pid, 'NSpid')
-    return int(values[-1]) if values else None
