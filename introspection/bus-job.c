@@ -93,7 +93,11 @@ static void job_call_go(struct held *h)
 		return;
 	}
 	job = job_of(c);
-	r = job ? broker_wait(job, on_ended, c) : -ENOENT;
+	if (!job || strcmp(job->props->v[JOB_STATE].s, "running") != 0) {
+		answer(c);
+		return;
+	}
+	r = broker_wait(job, on_ended, c);
 	if (r < 0) {
 		held_errno(h, r);
 		return;

@@ -33,7 +33,7 @@ static int get_features(sd_bus *bus, const char *path, const char *interface, co
 	int r = sd_bus_message_open_container(reply, 'a', "s");
 
 	if (r >= 0)
-		r = sd_bus_message_append(reply, "ss", "snapshot", "events");
+		r = sd_bus_message_append(reply, "sss", "snapshot", "events", "digest");
 	if (r >= 0 && f->config.private_signals)
 		r = sd_bus_message_append(reply, "s", "private");
 	return r < 0 ? r : sd_bus_message_close_container(reply);
@@ -261,7 +261,7 @@ const sd_bus_vtable manager_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS("Sync", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("t", version), method_sync,
 		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("Digest", SD_BUS_ARGS("a{sv}", options),
-		SD_BUS_RESULT("t", version, "s", sha256), method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED),
+		SD_BUS_RESULT("t", version, "s", sha256), method_digest, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("Subscribe", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_subscribe,
 		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Unsubscribe", NULL, NULL, method_unsubscribe, SD_BUS_VTABLE_UNPRIVILEGED),

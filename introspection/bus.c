@@ -185,6 +185,20 @@ static void on_progress(struct object *job, unsigned changed, void *userdata)
 	progress_changed(userdata, job, changed);
 }
 
+/* The bus tells whoever gets a name before it passes on anybody's call to that name. */
+static int on_name_acquired(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	struct face *f = userdata;
+	const char *name;
+
+	if (!sd_bus_message_is_signal(m, DBUS_INTERFACE, "NameAcquired"))
+		return 0;
+	if (sd_bus_message_read(m, "s", &name) >= 0 && strcmp(name, VIREO_BUS_NAME) == 0)
+		signals_open(f);
+	(void)sd_bus_message_rewind(m, true);
+	return 0;
+}
+
 static sd_bus_slot **next_slot(struct face *f)
 {
 	assert(f->n_slots < ELEMENTS(f->slots));
@@ -197,6 +211,8 @@ static int show(struct face *f)
 	static const char *const parents[] = {VIREO_PATH_CONNECTIONS, VIREO_PATH_JOBS};
 	int r = sd_bus_add_filter(f->bus, next_slot(f), filter_managed_objects, f);
 
+	if (r >= 0)
+		r = sd_bus_add_filter(f->bus, next_slot(f), on_name_acquired, f);
 	if (r >= 0)
 		r = sd_bus_add_object_manager(f->bus, next_slot(f), VIREO_PATH_ROOT);
 	if (r >= 0)

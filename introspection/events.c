@@ -29,10 +29,8 @@ struct poll {
 	bool waiting;
 	struct event **found; /* references */
 	size_t n, size, bytes;
-	/* of one slice */
-	unsigned read;
 	bool more;
-	int failure;
+	bool too_large; /* the next one, by itself */
 };
 
 static void poll_free(struct held *h)
@@ -93,29 +91,27 @@ static int keep(struct poll *p, struct event *e)
 	return 0;
 }
 
-static int look_at(struct event *e, void *userdata)
+static bool wants(enum kind kind, const char *path, const char *connection, const char *name, void *userdata)
+{
+	return filter_wants_named(((struct poll *)userdata)->filter, kind, path, connection, name);
+}
+
+static int take(struct event *e, void *userdata)
 {
 	struct poll *p = userdata;
+	size_t bytes = event_bytes(e, p->filter->xml);
+	uint32_t max = p->max > 0 && p->max < ANSWER_EVENTS ? p->max : ANSWER_EVENTS;
 
-	if (filter_wants_event(p->filter, e)) {
-		size_t bytes = event_bytes(e, p->filter->xml);
-		uint32_t max = p->max > 0 && p->max < ANSWER_EVENTS ? p->max : ANSWER_EVENTS;
-
-		if (p->n >= max || (p->n > 0 && p->bytes + bytes > ANSWER_BYTES)) {
-			p->more = true;
-			return 1;
-		}
-		if (bytes > MESSAGE_BYTES_MAX) {
-			p->failure = VIREO_LIMITS_EXCEEDED;
-			return 1;
-		}
-		p->bytes += bytes;
-		p->failure = keep(p, e);
-		if (p->failure < 0)
-			return 1;
+	if (p->n >= max || (p->n > 0 && p->bytes + bytes > ANSWER_BYTES)) {
+		p->more = true;
+		return HISTORY_NOT_THIS;
 	}
-	p->cursor = e->version;
-	return ++p->read >= SLICE_EVENTS;
+	if (bytes > MESSAGE_BYTES_MAX) {
+		p->more = p->too_large = true;
+		return HISTORY_NOT_THIS;
+	}
+	p->bytes += bytes;
+	return keep(p, e);
 }
 
 static void on_timer(struct timer *t, void *userdata);
@@ -159,31 +155,24 @@ static void read_slice(struct poll *p)
 	_cleanup_(failure_clear) struct failure f = {0};
 	struct held *h = &p->held;
 	struct broker *b = h->face->broker;
-	int r;
+	struct history_query q = {
+		.after = p->cursor, .scan = SLICE_EVENTS, .xml = p->filter->xml, .wants = wants, .fn = take, .userdata = p,
+	};
+	int r = history_read_some(broker_history(b), &q, &p->cursor, &f);
 
-	if (p->cursor < face_oldest(h->face))
-		r = VIREO_GONE;
-	else {
-		p->read = 0;
-		r = history_read(broker_history(b), p->cursor, look_at, p, &f);
-	}
 	if (r == VIREO_GONE)
 		held_failf(h, VIREO_GONE, "version %" PRIu64 " is older than history: the oldest that can be followed is %"
 			   PRIu64, p->cursor, face_oldest(h->face));
 	else if (r != 0)
 		held_refuse(h, r, &f);
-	else if (p->failure < 0)
-		held_errno(h, p->failure);
-	else if (p->failure > 0)
-		held_failf(h, VIREO_LIMITS_EXCEEDED, "the next event alone, of version above %" PRIu64
-			   ", is larger than a message may be; use Watch", p->cursor);
+	else if (p->too_large && p->n == 0)
+		held_failf(h, VIREO_LIMITS_EXCEEDED, "the event after version %" PRIu64
+			   " is by itself larger than a message may be; use Watch", p->cursor);
 	else if (p->more)
 		answer(p);
-	else if (p->read < SLICE_EVENTS) {
-		/* The end. Versions that history holds no event of (reserved ones) are past as well. */
-		p->cursor = broker_version(b);
+	else if (p->cursor >= broker_version(b))
 		wait_for_more(p);
-	} else if (p->deadline + CALL_WAIT_MAX <= clock_monotonic(h->face->clock))
+	else if (p->deadline + CALL_WAIT_MAX <= clock_monotonic(h->face->clock))
 		answer(p); /* of a history that grows faster than it is read: so far, so good */
 	else
 		go_on_later(p);

@@ -144,6 +144,7 @@ int face_error(sd_bus_error *e, int r, const struct failure *f);
 struct progress_entry;
 
 struct signals {
+	bool open;	    /* we have our name: before, nobody can be listening to it */
 	uint64_t told;	    /* every event up to this version was sent, or went before us */
 	bool held;	    /* back: our write queue is over its bound */
 	bool loud;	    /* and that was said */
@@ -152,6 +153,8 @@ struct signals {
 	struct progress_entry *progress;
 };
 
+/* Our name is on the bus: from now on there may be somebody who listens. */
+void signals_open(struct face *f);
 void signals_events(struct face *f, struct event *const *events, size_t n);
 void signals_free(struct face *f);
 void progress_changed(struct face *f, struct object *job, unsigned changed);
@@ -188,6 +191,7 @@ int method_get_xml(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int method_list_volumes(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int method_sync(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int method_resync(sd_bus_message *m, void *userdata, sd_bus_error *error);
+int method_digest(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int method_get_snapshot(sd_bus_message *m, void *userdata, sd_bus_error *error);
 /* GetManagedObjects, before sd-bus answers it (snapshot.c). */
 int filter_managed_objects(sd_bus_message *m, void *userdata, sd_bus_error *error);

@@ -135,21 +135,27 @@ bool filter_wants(const struct filter *f, enum kind kind, const char *path, cons
 	return !f->objects || contains(f->objects, path, strlen(path));
 }
 
-bool filter_wants_event(const struct filter *f, const struct event *e)
+bool filter_wants_named(const struct filter *f, enum kind kind, const char *path, const char *connection,
+			const char *event)
 {
-	if (!filter_wants(f, e->kind, e->path, e->connection))
+	if (!filter_wants(f, kind, path, connection))
 		return false;
 	if (!f->events)
 		return true;
 	for (char **s = f->events; *s; s++) {
-		const char *interface = kind_interface(e->kind);
+		const char *interface = kind_interface(kind);
 		size_t n = strlen(interface);
 
-		if (strcmp(*s, e->name) == 0 ||
-			(strncmp(*s, interface, n) == 0 && (*s)[n] == '.' && strcmp(*s + n + 1, e->name) == 0))
+		if (strcmp(*s, event) == 0 ||
+			(strncmp(*s, interface, n) == 0 && (*s)[n] == '.' && strcmp(*s + n + 1, event) == 0))
 			return true;
 	}
 	return false;
+}
+
+bool filter_wants_event(const struct filter *f, const struct event *e)
+{
+	return filter_wants_named(f, e->kind, e->path, e->connection, e->name);
 }
 
 bool filter_wants_object(const struct filter *f, const struct object *o)

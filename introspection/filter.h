@@ -24,5 +24,7 @@ DEFINE_CLEANUP(struct filter *, filter_free)
 
 /* @connection: path of the connection it belongs to. */
 bool filter_wants(const struct filter *f, enum kind kind, const char *path, const char *connection);
+bool filter_wants_named(const struct filter *f, enum kind kind, const char *path, const char *connection,
+			const char *event);
 bool filter_wants_event(const struct filter *f, const struct event *e);
 bool filter_wants_object(const struct filter *f, const struct object *o);

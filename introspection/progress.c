@@ -67,6 +67,8 @@ void progress_changed(struct face *f, struct object *job, unsigned changed)
 {
 	struct progress_entry *p;
 
+	if (!f->signals.open)
+		return;
 	HASH_FIND_STR(f->signals.progress, job->path, p);
 	if (!p) {
 		p = calloc(1, sizeof(*p));

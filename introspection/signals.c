@@ -273,7 +273,8 @@ static int drain_one(struct event *e, void *userdata)
 	struct draining *d = userdata;
 
 	tell_one(d->face, e);
-	return ++d->n >= DRAIN_EVENTS || queued(d->face) >= QUEUE_HIGH;
+	d->n++;
+	return queued(d->face) >= QUEUE_HIGH ? HISTORY_ENOUGH : HISTORY_MORE;
 }
 
 /* Send from history what was held back, as fast as the bus takes it. */
@@ -293,7 +294,9 @@ static void on_drain(struct timer *t, void *userdata)
 		       queued(f), s->told);
 	}
 	if (queued(f) < QUEUE_LOW) {
-		r = history_read(broker_history(f->broker), s->told, drain_one, &d, &failure);
+		struct history_query q = {.after = s->told, .scan = DRAIN_EVENTS, .fn = drain_one, .userdata = &d};
+
+		r = history_read_some(broker_history(f->broker), &q, &s->told, &failure);
 		if (r != 0) {
 			log_id(LOG_ERR, LOG_ID_SIGNALS_HELD,
 			       "signals after version %" PRIu64 " were held back until history had lost them (%s): listeners "
@@ -312,11 +315,20 @@ static void on_drain(struct timer *t, void *userdata)
 
 /* ---- from the broker ----------------------------------------------------------------------------------------- */
 
+void signals_open(struct face *f)
+{
+	/* Who lists after he saw the name appear lists at this version or later, and hears all that follows. */
+	f->signals.open = true;
+	f->signals.told = broker_version(f->broker);
+}
+
 void signals_events(struct face *f, struct event *const *events, size_t n)
 {
 	struct signals *s = &f->signals;
 	bool connections = false;
 
+	if (!s->open)
+		return;
 	for (size_t i = 0; i < n && !s->held; i++) {
 		if (queued(f) >= QUEUE_HIGH) {
 			hold(f);
