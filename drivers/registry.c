@@ -3,8 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config-build.h"
 #include "driver.h"
 #include "util/log.h"
+
+#if HAVE_LIBVIRT
+#include "drivers/libvirt/libvirt-driver.h"
+#endif
 
 /* Main loop's thread only. Filled once at the start, and never more than a handful. */
 #define DRIVERS_MAX 16
@@ -69,6 +74,9 @@ int registry_add(const struct driver *d)
 
 void registry_add_builtin(void)
 {
+#if HAVE_LIBVIRT
+	registry_add(&libvirt_driver);
+#endif
 }
 
 size_t registry_count(void)

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "loop.h"
+
+#include <errno.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "util/log.h"
+
+static pthread_t thread;
+static bool running; /* main loop's thread only */
+static atomic_bool stop;
+
+/* libvirt prints errors to stderr unless told otherwise; ours are logged where they matter. */
+static void be_silent(void *userdata, virErrorPtr error)
+{
+}
+
+static void *run(void *userdata)
+{
+	pthread_setname_np(pthread_self(), "libvirt-loop");
+	while (!atomic_load(&stop)) {
+		if (virEventRunDefaultImpl() < 0) {
+			/* poll() failed: there is nothing to be done but to go on, without spinning */
+			struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
+
+			log_error("libvirt's event loop failed: %s", virGetLastErrorMessage());
+			nanosleep(&pause, NULL);
+		}
+	}
+	return NULL;
+}
+
+static void on_wake(int timer, void *userdata)
+{
+	virEventRemoveTimeout(timer);
+}
+
+/* So that nothing of libvirt runs any more when libraries are taken down. */
+static void stop_at_exit(void)
+{
+	struct timespec until;
+
+	atomic_store(&stop, true);
+	if (virEventAddTimeout(0, on_wake, NULL, NULL) < 0)
+		return;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 2;
+	/* Bounded: a callback may be stuck. */
+	(void)pthread_timedjoin_np(thread, NULL, &until);
+}
+
+int lv_loop_start(void)
+{
+	sigset_t all, old;
+	int r;
+
+	if (running)
+		return 0;
+	if (virInitialize() < 0 || virEventRegisterDefaultImpl() < 0) {
+		log_error("libvirt cannot be initialised: %s", virGetLastErrorMessage());
+		return -EIO;
+	}
+	virSetErrorFunc(NULL, be_silent);
+	/* Signals are the main loop's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&thread, NULL, run, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r != 0)
+		return -r;
+	running = true;
+	atexit(stop_at_exit);
+	return 0;
+}
+
+struct turns {
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	unsigned left;
+};
+
+static void on_turn(int timer, void *userdata)
+{
+	struct turns *t = userdata;
+
+	pthread_mutex_lock(&t->lock);
+	/* A timer without delay fires in every turn until it is removed. */
+	if (--t->left == 0) {
+		virEventRemoveTimeout(timer);
+		pthread_cond_signal(&t->done);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+int lv_loop_turns(unsigned n)
+{
+	struct turns t = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, n};
+
+	if (virEventAddTimeout(0, on_turn, &t, NULL) < 0)
+		return -EIO;
+	pthread_mutex_lock(&t.lock);
+	while (t.left > 0)
+		pthread_cond_wait(&t.done, &t.lock);
+	pthread_mutex_unlock(&t.lock);
+	pthread_cond_destroy(&t.done);
+	pthread_mutex_destroy(&t.lock);
+	return 0;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ops.h"
+
+#include <libvirt/libvirt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "errors.h"
+#include "jobs.h"
+#include "util/log.h"
+#include "util/utf8.h"
+#include "xml.h"
+
+/* Operations in general: their life, from the request to the result. */
+
+const enum operation lv_operations[] = {
+	OP_DEFINE_DOMAIN, OP_CREATE_DOMAIN, OP_RESTORE_DOMAIN, OP_DEFINE_POOL, OP_CREATE_POOL, OP_DEFINE_NETWORK,
+	OP_CREATE_NETWORK, OP_DOMAIN_START, OP_DOMAIN_SHUTDOWN, OP_DOMAIN_REBOOT, OP_DOMAIN_RESET, OP_DOMAIN_DESTROY,
+	OP_DOMAIN_SUSPEND, OP_DOMAIN_RESUME, OP_DOMAIN_PMWAKEUP, OP_DOMAIN_SAVE, OP_DOMAIN_MANAGED_SAVE,
+	OP_DOMAIN_MANAGED_SAVE_REMOVE, OP_DOMAIN_DUMP, OP_DOMAIN_UNDEFINE, OP_DOMAIN_MIGRATE, OP_DOMAIN_BLOCK_PULL,
+	OP_DOMAIN_BLOCK_COMMIT, OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_SET_MEMORY, OP_DOMAIN_SET_VCPUS,
+	OP_DOMAIN_SET_AUTOSTART, OP_DOMAIN_RENAME, OP_DOMAIN_ATTACH_DEVICE, OP_DOMAIN_DETACH_DEVICE,
+	OP_DOMAIN_UPDATE_DEVICE, OP_DOMAIN_GET_XML, OP_POOL_START, OP_POOL_STOP, OP_POOL_BUILD, OP_POOL_REFRESH,
+	OP_POOL_DELETE, OP_POOL_UNDEFINE, OP_POOL_SET_AUTOSTART, OP_POOL_GET_XML, OP_POOL_LIST_VOLUMES,
+	OP_POOL_CREATE_VOLUME, OP_POOL_CLONE_VOLUME, OP_POOL_RESIZE_VOLUME, OP_POOL_WIPE_VOLUME, OP_POOL_DELETE_VOLUME,
+	OP_POOL_UPLOAD_VOLUME, OP_POOL_DOWNLOAD_VOLUME, OP_NETWORK_START, OP_NETWORK_STOP, OP_NETWORK_UNDEFINE,
+	OP_NETWORK_SET_AUTOSTART, OP_NETWORK_GET_XML, OP_NONE,
+};
+
+static const struct lv_handler *find_handler(enum operation operation)
+{
+	if ((unsigned)operation >= OP_MAX)
+		return NULL;
+	if (lv_domain_handlers[operation].run)
+		return &lv_domain_handlers[operation];
+	if (lv_pool_handlers[operation].run)
+		return &lv_pool_handlers[operation];
+	return lv_job_handlers[operation].run ? &lv_job_handlers[operation] : NULL;
+}
+
+/* ---- what a connection has --------------------------------------------------------------------------------- */
+
+/* libvirt's test driver answers "not supported" to these. */
+static const enum operation missing_in_test[] = {
+	OP_DOMAIN_RESET, OP_DOMAIN_PMWAKEUP, OP_DOMAIN_MIGRATE, OP_DOMAIN_BLOCK_PULL, OP_DOMAIN_BLOCK_COMMIT,
+	OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_UPDATE_DEVICE, OP_POOL_RESIZE_VOLUME, OP_POOL_WIPE_VOLUME,
+	OP_POOL_UPLOAD_VOLUME, OP_POOL_DOWNLOAD_VOLUME,
+};
+
+static bool has_operation(const struct driver_connection *c, enum operation operation)
+{
+	switch (operation) {
+	case OP_DEFINE_POOL:
+	case OP_CREATE_POOL:
+		return c->has_kind[KIND_POOL];
+	case OP_DEFINE_NETWORK:
+	case OP_CREATE_NETWORK:
+		return c->has_kind[KIND_NETWORK];
+	case OP_DEFINE_DOMAIN:
+	case OP_CREATE_DOMAIN:
+	case OP_RESTORE_DOMAIN:
+		return c->has_kind[KIND_DOMAIN];
+	default:
+		break;
+	}
+	if (!c->has_kind[operation_table[operation].kind])
+		return false;
+	for (size_t i = 0; c->is_test && i < ELEMENTS(missing_in_test); i++)
+		if (missing_in_test[i] == operation)
+			return false;
+	return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char **lv_operations_supported(const struct driver_connection *c)
+{
+	char **names = calloc(OP_MAX, sizeof(*names));
+	size_t n = 0;
+
+	for (const enum operation *o = lv_operations; names && *o != OP_NONE; o++) {
+		if (!has_operation(c, *o) || !find_handler(*o))
+			continue;
+		if (asprintf(&names[n], "%s.%s", operation_table[*o].interface, operation_table[*o].method) < 0)
+			names[n] = NULL;
+		else
+			n++;
+	}
+	if (names)
+		qsort(names, n, sizeof(*names), compare_names);
+	return names;
+}
+
+/* ---- life of an operation --------------------------------------------------------------------------------- */
+
+void lv_op_unref(struct driver_connection *c, struct lv_op *op)
+{
+	if (--op->refs > 0)
+		return;
+	if (op->handle)
+		lv_handle_free(op->r->kind, op->handle);
+	if (op->stream)
+		virStreamFree(op->stream);
+	request_free(op->r);
+	report_free(op->report);
+	free(op);
+}
+
+/* Under the lock: it is answered now, by the caller. */
+static void answered(struct driver_connection *c, struct lv_op *op)
+{
+	op->answered = true;
+	*(op->prev ? &op->prev->next : &c->operations) = op->next;
+	if (op->next)
+		op->next->prev = op->prev;
+	op->prev = op->next = NULL;
+	lv_op_unref(c, op);
+}
+
+void lv_op_finish(struct driver_connection *c, struct lv_op *op)
+{
+	struct report *report = NULL;
+
+	pthread_mutex_lock(&c->lock);
+	if (!op->answered) {
+		report = TAKE(op->report);
+		answered(c, op);
+	}
+	lv_op_unref(c, op);
+	pthread_mutex_unlock(&c->lock);
+	if (report)
+		driver_host_post(c->host, report);
+}
+
+void lv_op_ended(struct driver_connection *c, struct lv_op *op)
+{
+	const struct result *r = &op->report->result;
+	const struct operation_def *def = &operation_table[op->r->operation];
+
+	if (def->read)
+		lv_op_finish(c, op);
+	else if (!sd_id128_is_null(r->uuid))
+		lv_settle_operation(c, r->kind, r->uuid, op);
+	else if (def->kind != KIND_CONNECTION)
+		lv_settle_operation(c, def->kind, op->r->uuid, op);
+	else
+		lv_op_finish(c, op);
+}
+
+/* The object that it is called on; nothing for an operation of the connection. */
+static int find_object(struct lv_op *op, struct failure *f)
+{
+	enum kind kind = operation_table[op->r->operation].kind;
+	void *handle;
+
+	if (kind == KIND_CONNECTION)
+		return 0;
+	handle = lv_handle_lookup(op->c->ops, kind, op->r->uuid);
+	if (!handle)
+		return lv_failure(f);
+	pthread_mutex_lock(&op->c->lock);
+	op->handle = handle;
+	pthread_mutex_unlock(&op->c->lock);
+	return 0;
+}
+
+static int run(struct lv_op *op, struct failure *f)
+{
+	const struct lv_handler *h = find_handler(op->r->operation);
+	int r;
+
+	if (!h || !has_operation(op->c, op->r->operation))
+		return failure_set(f, VIREO_NOT_SUPPORTED, "%s is not supported here.",
+				   h ? operation_table[op->r->operation].method : "This operation");
+	if (h->root) {
+		r = lv_xml_check(op->r->text, h->root[0] ? h->root : NULL, f);
+		if (r != 0)
+			return r;
+	}
+	r = find_object(op, f);
+	return r != 0 ? r : h->run(op, f);
+}
+
+static void operate_work(struct driver_connection *c, void *data)
+{
+	struct lv_op *op = data;
+	struct failure *f = &op->report->result.failure;
+	bool cancelled;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	cancelled = op->cancelled;
+	op->begun = true;
+	pthread_mutex_unlock(&c->lock);
+	if (cancelled)
+		r = failure_set(f, VIREO_CANCELLED, "It was cancelled before it began.");
+	else
+		r = run(op, f);
+	if (r == LV_GOES_ON) {
+		pthread_mutex_lock(&c->lock);
+		lv_op_unref(c, op);
+		pthread_mutex_unlock(&c->lock);
+		return;
+	}
+	pthread_mutex_lock(&c->lock);
+	op->cancel = LV_CANCEL_NOT;
+	pthread_mutex_unlock(&c->lock);
+	lv_op_ended(c, op);
+}
+
+static void drop_operation(struct driver_connection *c, void *data)
+{
+	pthread_mutex_lock(&c->lock);
+	lv_op_unref(c, data);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void post_refusal(struct driver_connection *c, uint64_t token, enum vireo_error error, const char *why)
+{
+	struct report *r = report_new(REPORT_RESULT);
+
+	if (!r)
+		return;
+	r->result.token = token;
+	failure_set(&r->result.failure, error, "%s", why);
+	driver_host_post(c->host, r);
+}
+
+void lv_operate(struct driver_connection *c, struct request *r)
+{
+	struct lv_op *op = calloc(1, sizeof(*op));
+	uint64_t token = r->token;
+	bool begun = false, closing, ended;
+
+	if (op) {
+		op->report = report_new(REPORT_RESULT);
+		op->c = c;
+		op->r = r;
+		op->r->kind = operation_table[r->operation].kind;
+		op->block_status = -1;
+	}
+	if (!op || !op->report) {
+		free(op);
+		request_free(r);
+		post_refusal(c, token, VIREO_NO_MEMORY, "No memory.");
+		return;
+	}
+	op->report->result.token = token;
+	pthread_mutex_lock(&c->lock);
+	closing = c->closing;
+	ended = c->ended;
+	op->refs = 1;
+	if (!closing && !ended && lv_submit(c, c->operators, operate_work, op, drop_operation)) {
+		begun = true;
+		op->refs = 2;
+		op->next = c->operations;
+		if (c->operations)
+			c->operations->prev = op;
+		c->operations = op;
+	} else
+		lv_op_unref(c, op);
+	pthread_mutex_unlock(&c->lock);
+	if (!begun && !closing)
+		post_refusal(c, token, ended ? VIREO_DISCONNECTED : VIREO_NO_MEMORY,
+			     ended ? "The hypervisor is not connected." : "No memory.");
+}
+
+void lv_fail_operations(struct driver_connection *c, const char *why)
+{
+	pthread_mutex_lock(&c->lock);
+	while (c->operations) {
+		struct lv_op *op = c->operations;
+		uint64_t token = op->r->token;
+
+		answered(c, op);
+		pthread_mutex_unlock(&c->lock);
+		if (why) {
+			_cleanup_(freep) char *text = NULL;
+
+			if (asprintf(&text, "The hypervisor was lost meanwhile: %s", why) < 0)
+				text = NULL;
+			post_refusal(c, token, VIREO_DISCONNECTED, text ? text : "The hypervisor was lost meanwhile.");
+		}
+		pthread_mutex_lock(&c->lock);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- for handlers ----------------------------------------------------------------------------------------- */
+
+unsigned lv_flags(const struct lv_op *op, const struct lv_flag *table)
+{
+	unsigned flags = 0;
+
+	for (; table->option; table++)
+		if (vdict_b(op->r->options, table->option, false))
+			flags |= table->flag;
+	return flags;
+}
+
+int lv_result(int r, struct failure *f)
+{
+	return r < 0 ? lv_failure(f) : 0;
+}
+
+int lv_result_object(struct lv_op *op, enum kind kind, void *handle, struct failure *f)
+{
+	struct result *r = &op->report->result;
+	int n;
+
+	if (!handle)
+		return lv_failure(f);
+	switch (kind) {
+	case KIND_DOMAIN:
+		n = virDomainGetUUID(handle, r->uuid.bytes);
+		break;
+	case KIND_POOL:
+		n = virStoragePoolGetUUID(handle, r->uuid.bytes);
+		break;
+	default:
+		n = virNetworkGetUUID(handle, r->uuid.bytes);
+	}
+	r->kind = kind;
+	lv_handle_free(kind, handle);
+	return lv_result(n, f);
+}
+
+int lv_result_text(struct lv_op *op, char *text, struct failure *f)
+{
+	if (!text)
+		return lv_failure(f);
+	op->report->result.text = utf8_dup(text);
+	free(text);
+	return op->report->result.text ? 0 : failure_set(f, VIREO_NO_MEMORY, "No memory.");
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+
+#include "drivers/driver.h"
+
+/*
+ * lv_xml_read() - take from a description what an object's properties need
+ * @xml: as libvirt gave it, made valid UTF-8; hostile
+ * @s:   filled: name, and for a domain id, title, description, os_type, memory, max_memory, vcpus; for a pool type;
+ *       for a network type and bridge. Untouched on failure.
+ *
+ * Return: 0; -EBADMSG when it is not well-formed, not of this kind, or lacks a name; -ENOMEM.
+ */
+int lv_xml_read(enum kind kind, const char *xml, struct seen *s);
+
+/*
+ * lv_xml_check() - is what a client handed in well-formed, and of the right element?
+ * @root: name of the outermost element; NULL: any
+ *
+ * Return: 0, or VIREO_INVALID_XML with line and column.
+ */
+int lv_xml_check(const char *xml, const char *root, struct failure *f);
+
+/* The same for a volume: every member. */
+int lv_xml_read_volume(const char *xml, struct volume *v);
