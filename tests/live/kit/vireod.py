@@ -50,8 +50,7 @@ class Client:
             remote = Gio.DBusError.get_remote_error(error)
             if not remote:
                 raise
-            Gio.DBusError.strip_remote_error(error)
-            raise BusError(remote, error.message) from None
+            raise BusError(remote, error.message.removeprefix(f'GDBus.Error:{remote}: ')) from None
         values = reply.unpack()
         return None if not values else values[0] if len(values) == 1 else values
 
