@@ -329,8 +329,6 @@ static int open_bus(struct daemon *d)
 			r = sd_bus_start(bus);
 	}
 	if (r >= 0)
-		r = sd_bus_set_connected_signal(bus, false);
-	if (r >= 0)
 		r = sd_bus_match_signal_async(bus, NULL, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
 					      "org.freedesktop.DBus.Local", "Disconnected", on_bus_lost, NULL, d);
 	if (r >= 0)
