@@ -5,6 +5,7 @@
 
 #include "config-build.h"
 #include "driver.h"
+#include "sim/sim-driver.h"
 #include "util/log.h"
 
 #if HAVE_LIBVIRT
@@ -74,6 +75,7 @@ int registry_add(const struct driver *d)
 
 void registry_add_builtin(void)
 {
+	registry_add(&sim_driver);
 #if HAVE_LIBVIRT
 	registry_add(&libvirt_driver);
 #endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <pthread.h>
+
+#include "faults.h"
+#include "truth.h"
+
+/*
+ * A world: one simulated hypervisor. It goes on existing when nobody is connected, as a real one does, for a while.
+ *
+ * Threads. The world's own runs the scripts. Each session has one that delivers: it alone posts, in order, so that
+ * it knows exactly what is still on its way. One lock protects the truth, the faults and what the sessions have
+ * still to deliver. The driver's callbacks on the main loop never take it: they leave a note in the session's inbox.
+ */
+struct sim_script;
+struct sim_server;
+struct sim_session;
+
+/* How long a world without sessions stays. */
+#define SIM_LINGER (60 * USEC_PER_SEC)
+
+/* How an operation behaves, when not plainly at once. */
+struct sim_rule {
+	uint64_t duration, interval; /* µs */
+	uint64_t total;		     /* bytes; 0: unbounded */
+	bool cancellable;
+	bool missing; /* not supported */
+	double fail;  /* chance */
+	enum vireo_error error;
+	char *message;
+};
+
+/* Objects of one shape, made by the world's thread. */
+struct sim_crowd {
+	enum kind kind;
+	size_t count;
+	char *pattern;	/* "vm-%": % is the number */
+	double active;	/* share */
+	size_t padding; /* of the XML */
+};
+
+struct sim_world {
+	char *key;
+	struct sim_world *next; /* registry */
+	unsigned users;		/* sessions and other holders; registry's lock */
+	uint64_t unused_since;	/* registry's lock */
+	bool forget;		/* registry's lock: end as soon as it is unused */
+
+	pthread_mutex_t lock;
+	pthread_cond_t wake;  /* the world's thread: something to do, or room */
+	bool poked;
+	pthread_cond_t ready; /* populated */
+	bool is_ready;
+	char *hostname, *version;
+	struct sim_truth truth;
+	struct sim_faults faults;
+	struct sim_rule rules[OP_MAX];
+	uint64_t random;
+	int64_t refuse; /* so many connections are refused; negative: all */
+	struct sim_crowd *crowds;
+	size_t n_crowds;
+	struct sim_script *scripts;
+	struct sim_session *sessions;
+	struct sim_server *server; /* control socket; NULL: none */
+	uint64_t events;	   /* made so far, for status */
+	uint64_t guest_delay;	   /* µs from a request to the guest until it follows */
+
+	/* the action under way */
+	bool silent;
+	struct sim_object *before_of; /* compared only */
+	struct seen *before;
+};
+
+uint64_t sim_now(void); /* monotonic µs */
+/* Waits on @c until @until; USEC_UNKNOWN: for ever. */
+void sim_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until);
+void sim_cond_init(pthread_cond_t *c);
+/* A detached thread with all signals blocked. It must end with sim_thread_ended(). */
+int sim_thread(const char *name, void *(*fn)(void *), void *data);
+void sim_thread_ended(void);
+
+/* An empty world, not started. */
+struct sim_world *sim_world_new(const char *key);
+void sim_world_free(struct sim_world *w); /* never started */
+/* Looks in the registry; takes a hold. NULL: no such world. */
+struct sim_world *sim_world_find(const char *key);
+/* Enters the registry and runs; with a hold. Takes @w, also when it fails. */
+int sim_world_start(struct sim_world *w);
+void sim_world_release(struct sim_world *w);
+/* Locked. Something has changed that the world's thread waits for. */
+void sim_world_poke(struct sim_world *w);
+
+/* ---- actions (act.c, act-domain.c); locked --------------------------------------------------------------------- */
+
+struct sim_args {
+	const char *text;   /* a name, XML, a reason … */
+	const char *event;  /* its name */
+	struct vdict *details;
+	bool flag, paused, running, persistent, undefine, force;
+	uint64_t number;
+	enum cause cause;
+};
+
+typedef int (*sim_action)(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+
+struct sim_verb {
+	const char *word;
+	enum kind kind;
+	sim_action act;
+	bool storm; /* a storm may choose it */
+};
+extern const struct sim_verb sim_domain_verbs[], sim_other_verbs[]; /* end with a NULL word */
+const struct sim_verb *sim_verb_find(enum kind kind, const char *word);
+
+/* Runs an action: with the look from before it, for the fault `behind`. @o may be gone afterwards. */
+int sim_act(struct sim_world *w, sim_action act, struct sim_object *o, const struct sim_args *a, struct failure *f);
+
+/*
+ * Define (persistent) or create (active) from XML; @ret_uuid is what it became. With @persistent and an object of that
+ * UUID, this changes it.
+ */
+int sim_act_define(struct sim_world *w, enum kind kind, const char *xml, sd_id128_t *ret_uuid, struct failure *f);
+int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, bool paused, sd_id128_t *ret_uuid,
+		   struct failure *f);
+/* Enters a new object with what it was given, and tells. @config: taken. */
+struct sim_object *sim_act_add(struct sim_world *w, enum kind kind, sd_id128_t uuid, const char *name,
+			       struct sim_config *config, bool persistent);
+
+/* Reports to every session. */
+void sim_emit(struct sim_world *w, const struct sim_object *o, enum cause cause, const char *reason);
+void sim_emit_event(struct sim_world *w, const struct sim_object *o, const char *event, const char *reason,
+		    const struct vdict *details);
+int sim_refuse_state(const struct sim_object *o, const char *what, struct failure *f);
+
+int sim_start(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_destroy(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_undefine(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_rename(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_autostart(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+/* A run begins: events, state, ID. @config: of the run, borrowed. */
+void sim_domain_begin(struct sim_world *w, struct sim_object *o, struct sim_config *config, bool paused);
+void sim_domain_end(struct sim_world *w, struct sim_object *o, const char *event_reason, const char *state_reason);
+
+/* ---- operations (operate.c); locked ---------------------------------------------------------------------------- */
+
+extern const enum operation sim_operations[];
+/* Carries out @r on the truth and fills @ret. */
+void sim_operate(struct sim_world *w, const struct request *r, struct result *ret);
+
+/* ---- sessions (session.c) --------------------------------------------------------------------------------------- */
+
+/* One report. Runs on the session's thread, may wait. */
+typedef void (*sim_post_fn)(void *userdata, struct report *r);
+
+/* A connection to @w, whose hold it takes over, also when it fails. @release frees @userdata, on any thread. */
+int sim_session_new(struct sim_world *w, sim_post_fn post, void (*release)(void *), void *userdata,
+		    struct sim_session **ret);
+/* These never wait for anything. */
+void sim_session_list(struct sim_session *s, uint64_t serial);
+void sim_session_look(struct sim_session *s, enum kind kind, sd_id128_t uuid, uint64_t serial);
+void sim_session_operate(struct sim_session *s, struct request *r);
+void sim_session_cancel(struct sim_session *s, uint64_t token);
+void sim_session_close(struct sim_session *s); /* the pointer is void then */
+
+/* Of the world; locked. */
+struct sim_event {
+	enum kind kind;
+	sd_id128_t uuid;
+	const char *name, *reason, *event;
+	enum cause cause;
+	int run;
+	const struct vdict *details;
+	const struct seen *before; /* NULL with @has_before: it was not there */
+	bool has_before;
+};
+void sim_sessions_emit(struct sim_world *w, const struct sim_event *e);
+void sim_sessions_disconnect(struct sim_world *w, const char *why);
+void sim_sessions_release(struct sim_world *w); /* whatever hangs goes on */
+size_t sim_sessions_backlog(struct sim_world *w); /* of the one that has most to deliver and could */
+bool sim_sessions_idle(struct sim_world *w);	  /* all have said hello and delivered everything */
+size_t sim_sessions_count(struct sim_world *w);
+
+/* ---- scripts (script.c) ----------------------------------------------------------------------------------------- */
+
+/* Checks steps before anything runs. @where: for messages ("FILE: $.steps"). */
+int sim_steps_check(struct json_object *steps, const char *where, struct failure *f);
+/* How a script ended; @answer: a query's, owned by the callee. World's thread, locked. */
+typedef void (*sim_script_done)(void *userdata, const struct failure *f, struct json_object *answer);
+/* Locked. Takes a reference to @steps, which were checked. @done may be NULL. */
+void sim_script_add(struct sim_world *w, struct json_object *steps, sim_script_done done, void *userdata);
+/* Locked, world's thread. Runs what is due. Return: when to come again; USEC_UNKNOWN: when poked. */
+uint64_t sim_scripts_run(struct sim_world *w);
+void sim_scripts_free(struct sim_world *w);
+/* The guest of @o does as it was told in a while, if it is still that run. */
+void sim_script_later(struct sim_world *w, const struct sim_object *o, const char *verb);
+
+/* ---- scenario (scenario.c) -------------------------------------------------------------------------------------- */
+
+/* Fills a new world from a parsed file, or fails with the place. @file: for messages. */
+int sim_scenario_apply(struct sim_world *w, struct json_object *j, const char *file, struct failure *f);
+int sim_scenario_load(struct sim_world *w, const char *path, struct failure *f);
+/* One object of a scenario ("domains"[i], or of a step): added, silently unless @tell. */
+int sim_scenario_object(struct sim_world *w, enum kind kind, struct json_object *j, const char *where, bool tell,
+			struct failure *f);
+/* Only checks. */
+int sim_scenario_check_object(enum kind kind, struct json_object *j, const char *where, struct failure *f);
+int sim_scenario_check_faults(struct json_object *j, const char *where, struct sim_faults *faults, struct failure *f);
+int sim_scenario_rules(struct sim_world *w, struct json_object *j, const char *where, struct failure *f);
