@@ -516,10 +516,6 @@ static void reconcile(struct judgement *j)
 	const struct view *v = &j->view;
 	bool same = j->now.active && v->active && same_run(j->now.id, v->id);
 
-	if (!v->exists && !j->now.exists) {
-		j->now = (struct life){0};
-		return;
-	}
 	if (v->exists && !j->now.exists)
 		add(j, true);
 	if (v->persistent && !j->now.persistent) {
@@ -539,7 +535,7 @@ static void reconcile(struct judgement *j)
 	} else if (j->now.exists && v->exists) {
 		reconcile_state(j);
 	}
-	if (j->now.exists && j->now.persistent && !v->persistent)
+	if (j->now.persistent && !v->persistent)
 		undefine(j, "", true);
 
 	/* Nothing is on its way, so what a Resumed announced has failed, unless it still starts. */

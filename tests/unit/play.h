@@ -22,7 +22,7 @@ struct play {
 	enum kind kind;
 	struct life known;
 	struct grammar grammar;
-	char story[4096]; /* "Added Started(booted)! Suspended(paused) …"; see play.c */
+	char story[8192]; /* "Added Started(booted)! Suspended(paused) …"; see play.c */
 	size_t length;
 	unsigned n;		/* steps so far */
 	unsigned uninferred;	/* of these, reported ones */
