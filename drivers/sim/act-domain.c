@@ -46,6 +46,30 @@ void sim_domain_end(struct sim_world *w, struct sim_object *o, const char *event
 		sim_object_remove(&w->truth, o);
 }
 
+/* A run that never began ends: nobody is told. */
+void sim_domain_give_up(struct sim_world *w, struct sim_object *o)
+{
+	o->active = o->starting = false;
+	o->id = -1;
+	sim_object_set_state(o, DOMAIN_SHUTOFF, "failed");
+	if (!o->persistent) {
+		/* undefined meanwhile */
+		sim_object_remove(&w->truth, o);
+		return;
+	}
+	sim_config_unref(TAKE(o->live));
+}
+
+/* What is still starting up can be stopped, and nothing else. */
+static int need_active(const struct sim_object *o, struct failure *f)
+{
+	if (!o->active)
+		return sim_refuse_state(o, "is not active", f);
+	if (o->starting)
+		return sim_refuse_state(o, "is still starting up", f);
+	return 0;
+}
+
 static int need_running(const struct sim_object *o, struct failure *f)
 {
 	if (!o->active)
@@ -98,8 +122,10 @@ static int reboot(struct sim_world *w, struct sim_object *o, const struct sim_ar
 
 static int reset(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
-	if (!o->active)
-		return sim_refuse_state(o, "is not active", f);
+	int r = need_active(o, f);
+
+	if (r != 0)
+		return r;
 	sim_emit_event(w, o, "Rebooted", NULL, NULL);
 	return 0;
 }
@@ -209,15 +235,20 @@ static int kill_run(struct sim_world *w, struct sim_object *o, const struct sim_
 {
 	if (!o->active)
 		return sim_refuse_state(o, "is not active", f);
-	sim_domain_end(w, o, "failed", "failed");
+	if (o->starting)
+		sim_domain_give_up(w, o);
+	else
+		sim_domain_end(w, o, "failed", "failed");
 	return 0;
 }
 
 /* flag: a managed save */
 static int save(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
-	if (!o->active)
-		return sim_refuse_state(o, "is not active", f);
+	int r = need_active(o, f);
+
+	if (r != 0)
+		return r;
 	if (a->flag && !o->persistent)
 		return sim_refuse_state(o, "is transient, and has no place for a managed save", f);
 	if (o->state == DOMAIN_RUNNING) {
@@ -246,8 +277,10 @@ static int managed_save_remove(struct sim_world *w, struct sim_object *o, const 
 
 static int dump(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
-	if (!o->active)
-		return sim_refuse_state(o, "is not active", f);
+	int r = need_active(o, f);
+
+	if (r != 0)
+		return r;
 	if (o->state == DOMAIN_RUNNING) {
 		sim_object_set_state(o, DOMAIN_PAUSED, "dumping");
 		sim_emit(w, o, CAUSE_SUSPENDED, "paused");
@@ -260,6 +293,8 @@ static int dump(struct sim_world *w, struct sim_object *o, const struct sim_args
 /* Back to a snapshot of a running machine: the run ends and the next has begun before anybody is told. */
 static int revert(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
+	if (o->starting)
+		return sim_refuse_state(o, "is still starting up", f);
 	if (o->active) {
 		int run = o->id, next = ++w->truth.last_id;
 
@@ -316,10 +351,7 @@ static int give_up(struct sim_world *w, struct sim_object *o, const struct sim_a
 {
 	if (!o->starting)
 		return sim_refuse_state(o, "is not starting up", f);
-	o->active = o->starting = false;
-	o->id = -1;
-	sim_config_unref(TAKE(o->live));
-	sim_object_set_state(o, DOMAIN_SHUTOFF, "failed");
+	sim_domain_give_up(w, o);
 	return 0;
 }
 

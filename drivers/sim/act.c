@@ -223,6 +223,10 @@ int sim_destroy(struct sim_world *w, struct sim_object *o, const struct sim_args
 		end_other(w, o);
 		return 0;
 	}
+	if (o->starting) {
+		sim_domain_give_up(w, o);
+		return 0;
+	}
 	/* force: killed, without a word before */
 	if (!w->faults.no_quirks && !a->force) {
 		sim_object_set_state(o, DOMAIN_SHUTOFF, "destroyed");

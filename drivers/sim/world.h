@@ -131,6 +131,7 @@ struct sim_object *sim_act_add(struct sim_world *w, enum kind kind, sd_id128_t u
 void sim_emit(struct sim_world *w, const struct sim_object *o, enum cause cause, const char *reason);
 void sim_emit_event(struct sim_world *w, const struct sim_object *o, const char *event, const char *reason,
 		    const struct vdict *details);
+void sim_domain_give_up(struct sim_world *w, struct sim_object *o);
 int sim_refuse_state(const struct sim_object *o, const char *what, struct failure *f);
 
 int sim_start(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
