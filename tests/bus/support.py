@@ -26,7 +26,7 @@ OBJECT_MANAGER = 'org.freedesktop.DBus.ObjectManager'
 class BusCase(unittest.TestCase):
     """One broker for all tests of the class."""
 
-    CONNECT = ('sim:///demo',)
+    CONNECT = (os.environ.get('VIREO_TEST_URI', 'sim:///demo'),)
     ARGUMENTS = ()
     bus_class = Bus
 

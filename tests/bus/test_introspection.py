@@ -60,9 +60,9 @@ class Introspection(BusCase):
         super().setUpClass()
         cls.files = from_files()
         # so that there is a job to look at
-        path = next(p for p, (k, properties) in cls.vireod.snapshot()[2].items()
-                    if k == 'Domain' and not properties['Active'])
-        cls.vireod.call(path, f'{NAME}.Domain', 'Start', '(a{sv})', {})
+        path, active = next((p, o['Active']) for p, (k, o) in cls.vireod.snapshot()[2].items()
+                            if k == 'Domain' and o['Persistent'])
+        cls.vireod.call(path, f'{NAME}.Domain', 'Destroy' if active else 'Start', '(a{sv})', {})
         cls.tree = {}
         cls.walk('/')
 
