@@ -76,8 +76,8 @@ const struct detail *detail_find_started(const char *name, enum domain_state sta
 }
 
 /*
- * Every word of `virsh domstate --reason`, with the detail of the report that moves a domain there (Suspended to paused,
- * Resumed to running, Stopped to shutoff …), and the detail of the Started that begins there. "": several, or none.
+ * The words of `virsh domstate --reason` (but "unknown", and "starting up", which no report explains), with the detail of the report that moves a domain there (Suspended to paused,
+ * Resumed to running, Stopped to shutoff …), and the detail of the Started that begins there. "": several could, or none.
  */
 static const struct word {
 	enum domain_state state;
@@ -106,7 +106,6 @@ static const struct word {
 	{DOMAIN_PAUSED, "shutting down", "paused", ""},
 	{DOMAIN_PAUSED, "creating snapshot", "paused", ""},
 	{DOMAIN_PAUSED, "crashed", "paused", ""},
-	{DOMAIN_PAUSED, "starting up", "", ""},
 	{DOMAIN_PAUSED, "post-copy", "postcopy", "migrated"},
 	{DOMAIN_PAUSED, "post-copy failed", "postcopy-failed", "migrated"},
 	{DOMAIN_PAUSED, "api error", "api-error", ""},
@@ -136,7 +135,7 @@ bool word_fits(enum domain_state state, const char *word, const char *detail)
 	const struct word *w = word_find(state, word);
 
 	/* A word or a detail that libvirt does not have: its driver knows better. */
-	if (!w || w->moved[0] == '\0' || !detail)
+	if (!w || !detail)
 		return true;
 	for (size_t i = 0; i < ELEMENTS(details); i++)
 		if (details[i].state == state && details[i].name && strcmp(details[i].name, detail) == 0)

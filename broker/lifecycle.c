@@ -70,7 +70,7 @@ static_assert(ELEMENTS(table) == STANDING_MAX, "a row for each standing");
 static_assert(CAUSE_NONE == 0 && CAUSE_DEFINED == 1 && CAUSE_UNDEFINED == 2 && CAUSE_STARTED == 3 &&
 		      CAUSE_SUSPENDED == 4 && CAUSE_RESUMED == 5 && CAUSE_PMSUSPENDED == 6 && CAUSE_CRASHED == 7 &&
 		      CAUSE_SHUTDOWN == 8 && CAUSE_STOPPED == 9 && CAUSE_OTHER == 10 && CAUSE_MAX == 11,
-	"the table's columns are in the order of enum cause; a new one needs its place in causes_of and event_of too");
+	"the table's columns are in the order of enum cause; a new one needs its place in causes_of and details too");
 
 /* Reports of one run; the others are of the object. */
 #define OF_A_RUN                                                                                             \
@@ -89,15 +89,7 @@ static const unsigned causes_of[] = {
 };
 static_assert(ELEMENTS(causes_of) == KIND_MAX, "a mask for each kind");
 
-/* The event of a MOVE; and, by the state that a settled look found, of a move that nobody reported. */
-static const enum life_event event_of[CAUSE_MAX] = {
-	[CAUSE_SUSPENDED] = EVENT_SUSPENDED,
-	[CAUSE_RESUMED] = EVENT_RESUMED,
-	[CAUSE_PMSUSPENDED] = EVENT_PMSUSPENDED,
-	[CAUSE_CRASHED] = EVENT_CRASHED,
-	[CAUSE_SHUTDOWN] = EVENT_SHUTDOWN,
-};
-
+/* What a state means for a report that comes next, and the event of whatever moved a domain there. */
 static const struct {
 	enum standing standing;
 	enum life_event event;
@@ -328,8 +320,6 @@ static void stop(struct judgement *j, const char *reason, const char *word, bool
 
 	if (run > j->now.last_run)
 		j->now.last_run = run;
-	if (j->now.early_run > 0 && j->now.early_run <= run)
-		j->now.early_run = 0;
 	j->now.active = false;
 	j->now.id = -1;
 	j->now.fresh_paused = false;
@@ -463,7 +453,7 @@ static void act_move(struct judgement *j, enum cause cause, const char *reason)
 		j->now.state = d->state;
 		word_set(j->now.reason, d->word);
 	}
-	tell(j, event_of[cause], reason ? reason : "", false);
+	tell(j, state_table[d->state].event, reason ? reason : "", false);
 }
 
 static void act_again(struct judgement *j, enum cause cause, const char *reason)
@@ -502,8 +492,7 @@ static void reconcile_state(struct judgement *j)
 		j->now.id = v->id;
 	j->now.state = v->state;
 	word_set(j->now.reason, v->reason);
-	if (standing_of_state(j, v->state) != PAUSED)
-		j->now.fresh_paused = false;
+	j->now.fresh_paused = false;
 	if (!v->active || standing_of_state(j, v->state) == standing_of_state(j, old))
 		tell(j, EVENT_UPDATED, "", true);
 	else
@@ -617,7 +606,7 @@ void lifecycle_judge(enum kind kind, const struct life *known, const struct obse
 	ret->fill = j.added || ((settled || !j.absorbed) && view_of_now(&j));
 
 	if (settled)
-		ret->hold = false;
+		ret->settle = false;
 	else if (j.view.usable)
 		ret->settle = j.ask || !view_agrees(&j);
 	else

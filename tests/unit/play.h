@@ -18,6 +18,33 @@ struct truth {
 	const char *word; /* of `virsh domstate --reason`; never NULL for a domain that exists */
 };
 
+/* Truths of domains, as initialisers. */
+#define GONE                                                                                                 \
+	{                                                                                                    \
+		0                                                                                            \
+	}
+#define OFF(w)                                                                                               \
+	{                                                                                                    \
+		.persistent = true, .word = w                                                                \
+	}
+#define ON(i, s, w)                                                                                          \
+	{                                                                                                    \
+		.active = true, .persistent = true, .id = i, .state = DOMAIN_##s, .word = w                  \
+	}
+#define TRANSIENT(i, s, w)                                                                                   \
+	{                                                                                                    \
+		.active = true, .id = i, .state = DOMAIN_##s, .word = w                                      \
+	}
+#define STARTING(i)                                                                                          \
+	{                                                                                                    \
+		.active = true, .persistent = true, .starting = true, .id = i, .state = DOMAIN_PAUSED,       \
+		.word = "starting up"                                                                        \
+	}
+#define STARTING_TRANSIENT(i)                                                                                \
+	{                                                                                                    \
+		.active = true, .starting = true, .id = i, .state = DOMAIN_PAUSED, .word = "starting up"     \
+	}
+
 struct play {
 	enum kind kind;
 	struct life known;
