@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <libxml/parser.h>
 #include <locale.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -376,6 +377,8 @@ static void become_ready(struct daemon *d)
 	if (d->ready)
 		return;
 	d->ready = true;
+	/* What the first listing needed for a moment is not needed again soon. */
+	malloc_trim(0);
 	timer_clear(&d->ready_timer);
 	take_name(d);
 }
@@ -459,6 +462,8 @@ static int prepare_process(struct daemon *d)
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
 	umask(0077);
+	/* What workers allocate the loop frees: an arena for each thread would keep most of that for nothing. */
+	mallopt(M_ARENA_MAX, 2);
 	xmlInitParser(); /* before there are threads */
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);

@@ -1,0 +1,181 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the bridge costs, measured: prints numbers and judges nothing.
+
+10,000 simulated domains: from the start to the name on the bus, memory, wake-ups when idle, GetSnapshot.
+1,000 libvirt domains (a private libvirtd): the plain sequential loop over libvirt, vireod's start, GetSnapshot with XML, the
+same knowledge through libvirt-dbus, and a service that does nothing but send the same bytes.
+
+Usage: bridge.py CLIENT BARE [--real]     (--real: without the simulated ones)
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'live'))
+
+from kit import guests, libvirtd, scope, vireod  # noqa: E402  pylint: disable=wrong-import-position
+from kit.bus import Bus  # noqa: E402  pylint: disable=wrong-import-position
+from kit.loop import wait_for  # noqa: E402  pylint: disable=wrong-import-position
+
+CLIENT, BARE = sys.argv[1:3]
+DOMAINS = int(os.environ.get('VIREO_BENCH_DOMAINS', '1000'))
+SIM_DOMAINS = int(os.environ.get('VIREO_BENCH_SIM_DOMAINS', '10000'))
+
+
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+def client(*arguments):
+    out = subprocess.run([CLIENT, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
+    return json.loads(out)
+
+
+def say(what, value):
+    print(f'  {what:<66} {value}', flush=True)
+
+
+def status(pid, key):
+    for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines():
+        if line.startswith(key + ':'):
+            return int(line.split()[1])
+    raise KeyError(key)
+
+
+def switches(pid):
+    """Voluntary context switches of each thread: how often it woke up and went to sleep again."""
+    found = {}
+    for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
+        for line in (task / 'status').read_text().splitlines():
+            if line.startswith('voluntary_ctxt_switches:'):
+                found[task.name] = int(line.split()[1])
+    return found
+
+
+def idle_wake_ups(pid):
+    """Count the wake-ups in 20 s: this is a measurement of how little happens in a time, so here we do sleep."""
+    before = switches(pid)
+    time.sleep(20)
+    after = switches(pid)
+    return sum(after[t] - before.get(t, 0) for t in after)
+
+
+class Broker:
+    """A vireod without anybody who listens."""
+
+    def __init__(self, where, bus, uri):
+        state = where.directory('state-' + str(abs(hash(uri))))
+        before = time.monotonic()
+        self.process = where.spawn([vireod.executable(), f'--address={bus.address}', f'--state-directory={state}',
+                                    f'--connect={uri}', '--config=/dev/null'])
+        self.client = vireod.Client(bus)
+        wait_for(lambda: self.client.owner() is not None, 120, 'the name', poll=0.01)
+        self.start = (time.monotonic() - before) * 1000
+        self.state = state
+
+    def wait_domains(self, n):
+        wait_for(lambda: len(self.client.snapshot()[2]) >= n, 120, 'all domains', poll=0.1)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def xml_bytes(bus):
+    plain, full = client(bus.address, 'snapshot'), client(bus.address, 'snapshot', 'xml')
+    return plain, full
+
+
+def simulated(where):
+    print(f'{SIM_DOMAINS} simulated domains')
+    bus = Bus(where)
+    empty = Broker(where, bus, 'sim:///empty')
+    nothing = status(empty.process.pid, 'VmRSS') * 1024
+    empty.threads = switches(empty.process.pid)
+    empty.stop()
+    broker = Broker(where, bus, f'sim:///empty?domains={SIM_DOMAINS}')
+    say('start to name on the bus', f'{broker.start:.0f} ms')
+    broker.wait_domains(SIM_DOMAINS)
+    pid = broker.process.pid
+    plain, full = xml_bytes(bus)
+    say('GetSnapshot', f'{median(plain["ms"]):.1f} ms, {plain["values"]} values')
+    say('GetSnapshot with XML', f'{median(full["ms"]):.1f} ms, {full["bytes"] >> 10} KiB')
+    resident = status(pid, 'VmRSS') * 1024
+    per_xml = (full['bytes'] - plain['bytes']) / SIM_DOMAINS
+    say('resident memory: empty; with all domains, the simulated truth included',
+        f'{nothing >> 20} MiB; {resident >> 20} MiB: {(resident - nothing) / SIM_DOMAINS / 1024:.2f} KiB a domain, of which '
+        f'{per_xml / 1024:.2f} KiB XML')
+    wait_for(lambda: len(switches(pid)) <= len(empty.threads), 60, 'the workers that listed have gone', poll=1)
+    say('wake-ups of all threads in 20 idle seconds', idle_wake_ups(pid))
+    broker.stop()
+
+
+def real(where):
+    for why in (libvirtd.missing(), guests.missing()):
+        if why:
+            print(f'libvirt: left out: {why}')
+            return
+    print(f'{DOMAINS} libvirt domains')
+    daemon = libvirtd.Libvirtd(where)
+    commands = []
+    for i in range(DOMAINS):
+        path = where.directory('xml') / f'{i}.xml'
+        path.write_text(guests.domain_xml(f'bench-{i}', disk=f'/var/lib/libvirt/images/{i}.img'))
+        commands.append(f'define {path}')
+    daemon.virsh.script(commands, limit=600)
+    loop = client(daemon.uri, 'loop')
+    say('the plain sequential loop over libvirt (list, then 6 calls a domain)', f'{median(loop["ms"]):.0f} ms')
+    bus = Bus(where)
+    empty = Broker(where, bus, libvirtd.Libvirtd(where, name='vireo-empty').uri)
+    nothing = status(empty.process.pid, 'VmRSS') * 1024
+    empty.stop()
+    broker = Broker(where, bus, daemon.uri)
+    say('vireod: start to name on the bus', f'{broker.start:.0f} ms')
+    broker.wait_domains(DOMAINS)
+    resident = status(broker.process.pid, 'VmRSS') * 1024
+    plain, full = xml_bytes(bus)
+    xml = full['bytes'] - plain['bytes']
+    say('vireod: resident memory: without any domain; with all',
+        f'{nothing >> 20} MiB; {resident >> 20} MiB: {(resident - nothing - xml) / DOMAINS / 1024:.2f} KiB a domain besides its XML')
+    ours = median(full['ms'])
+    say('vireod: GetSnapshot with XML', f'{ours:.1f} ms, {full["bytes"] >> 10} KiB')
+    bare = where.spawn([BARE, bus.address, str(DOMAINS), str(full['bytes'] // DOMAINS)], stdout=subprocess.PIPE)
+    bare.stdout.readline()
+    alone = median(client(bus.address, 'bare')['ms'])
+    say('a bare service: the same bytes as a(oss)', f'{alone:.1f} ms')
+    say('GetSnapshot against the bare service', f'{ours / alone:.2f} times its time')
+    bare.terminate()
+    broker.stop()
+    if not shutil.which('libvirt-dbus') and not pathlib.Path('/usr/sbin/libvirt-dbus').exists():
+        print('  libvirt-dbus is not installed: left out')
+        return
+    other = Bus(where)
+    executable = shutil.which('libvirt-dbus') or '/usr/sbin/libvirt-dbus'
+    # it knows fixed URIs only, so it has to see this libvirtd where the system's would be
+    daemon.run(f'DBUS_SESSION_BUS_ADDRESS={other.address} exec setsid {executable} --session >/dev/null 2>&1 &')
+    watcher = vireod.Client(other)
+    wait_for(lambda: watcher.call('/org/freedesktop/DBus', 'org.freedesktop.DBus', 'NameHasOwner', '(s)', 'org.libvirt',
+                                  name='org.freedesktop.DBus'), 60, 'libvirt-dbus', poll=0.1)
+    theirs = median(client(other.address, 'libvirt-dbus', '/org/libvirt/QEMU')['ms'])
+    say('libvirt-dbus: GetAll, GetXMLDesc, GetState, 40 domains at once', f'{theirs:.0f} ms')
+    say('vireod against libvirt-dbus', f'{theirs / ours:.0f} times as fast')
+
+
+def main():
+    if "--real" in sys.argv:
+        with scope.Scope() as where:
+            real(where)
+        return
+    with scope.Scope() as where:
+        simulated(where)
+    with scope.Scope() as where:
+        real(where)
+
+
+if __name__ == '__main__':
+    main()
