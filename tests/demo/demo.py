@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'live'))
 
 from kit import guests, libvirtd  # noqa: E402
 from kit.bus import Bus  # noqa: E402
-from kit.grammar import Story  # noqa: E402
+from kit.grammar import judge  # noqa: E402
 from kit.loop import TimedOut, settle, wait_for  # noqa: E402
 from kit.recorder import NAME, ROOT, Recorder  # noqa: E402
 from kit.scope import Scope  # noqa: E402
@@ -181,14 +181,11 @@ class Demo:
 
     def judge(self):
         self.title('The story, judged')
-        snapshot = self.client.snapshot()
-        self.recorder.wait_version(snapshot[1])
         self.settled()
-        story = Story()
-        story.seeded = True
-        story.messages(self.recorder.messages)
-        story.finish()
-        story.compare(self.client.snapshot())
+        history = self.client.history()
+        last = self.client.snapshot()
+        self.recorder.wait_version(last[1])
+        story = judge(self.recorder.messages, history, last)
         for violation in story.violations[:20]:
             self.fail(violation)
         lives = len({e.path for e in self.recorder.events})

@@ -251,12 +251,12 @@ ILLEGAL = [
 
 def main():
     wrong = 0
-    violations = judge(legal())
+    violations = judge(legal()).violations
     if violations:
         wrong += 1
         print('FAILED: the legal story was found illegal:', *violations, sep='\n    ')
     for promise, what, make in ILLEGAL:
-        violations = judge(make())
+        violations = judge(make()).violations
         if not any(v.startswith(promise + ':') for v in violations):
             wrong += 1
             print(f'FAILED: not found: {what} ({promise}); found: {violations}')

@@ -55,6 +55,7 @@ class Story:
         self._changed = {}  # path -> changed properties whose event is still to come
         self._removed = {}  # path -> version of a Removed whose InterfacesRemoved is still to come
         self._bookmark = 0
+        self._silent = True  # since the broker took its name, no event was said
         self._down = set()  # connections that are not connected
         if snapshot is not None:
             self.seed(snapshot)
@@ -92,16 +93,55 @@ class Story:
             elif m.interface.startswith(NAME + '.'):
                 self.wrong('Signals', m.path, f'{m.interface}.{m.member} has the signature {m.signature}')
 
-    def messages(self, messages):
+    def messages(self, messages, history=()):
+        """
+        Judge all messages. `history` has all events, by GetEvents: from there comes what was never said on the bus,
+        because the broker had no name on it (yet), or was killed before it could. What was said must be in there.
+        """
+        kept = {e.version: e for e in history}
+        unsaid = sorted(kept)  # not told to this story yet
         for m in messages:
+            e = event_of(m)
+            if e is not None and kept:
+                self._same(e, kept.get(e.version))
+            # nothing of the present life of the broker on the bus is left out
+            begins = self._silent and (e.version if e else _version_in(m))
+            while begins and unsaid and unsaid[0] < begins:
+                self.event(kept[unsaid.pop(0)], signalled=False)
             self.message(m)
+            if e is not None:
+                self._silent = False
+                while unsaid and unsaid[0] <= e.version:
+                    left = unsaid.pop(0)
+                    if left != e.version:
+                        self.wrong('P6', kept[left].path, f'{kept[left].event} at {left} is in history, but no signal '
+                                                          f'said it before {e.version}')
+        if unsaid and self._silent:
+            for version in unsaid:
+                self.event(kept[version], signalled=False)
         return self
+
+    def _same(self, said, kept):
+        """P1, P4: what a signal said is what history keeps."""
+        where = f'{said.path} {said.event} at {said.version}'
+        if kept is None:
+            self.wrong('P1', where, 'was said, but is not in history')
+            return
+        for field in ('path', 'kind', 'event', 'previous', 'reason', 'properties'):
+            if getattr(said, field) != getattr(kept, field):
+                self.wrong('P4', where, f'{field} differs (signal, history): {getattr(said, field)}, '
+                                        f'{getattr(kept, field)}')
+        # history may tell its authorised reader more
+        less = {k: v for k, v in said.details.items() if kept.details.get(k) != v}
+        if less:
+            self.wrong('P4', where, f'details differ (signal, history): {less}, {kept.details}')
 
     def _owner_changed(self, owner):
         # What a broker that was killed had begun to say stays half said; its next life goes on from its history
         self._added.clear()
         self._changed.clear()
         self._removed.clear()
+        self._silent = True
         if owner:
             self._bookmark = 0
 
@@ -158,8 +198,8 @@ class Story:
 
     # Events
 
-    def event(self, e):
-        """Judge the next event."""
+    def event(self, e, signalled=True):
+        """Judge the next event; one that is only known from history has no messages around it."""
         self.events += 1
         where = f'{e.path} {e.event} at {e.version}'
         if e.kind not in PROPERTIES:
@@ -168,7 +208,7 @@ class Story:
         # P1
         if e.version <= self.last_version:
             self.wrong('P1', where, f'comes after {self.last_version}')
-        if e.version <= self._bookmark:
+        if signalled and e.version <= self._bookmark:
             self.wrong('Bookmark', where, f'comes after the bookmark {self._bookmark}')
         if not 0 < e.version < 2**53:
             self.wrong('P1', where, 'is out of range')
@@ -194,7 +234,8 @@ class Story:
         if 'inferred' in e.details and e.details['inferred'] is not True:
             self.wrong('P7', where, f'inferred is {e.details["inferred"]}')
 
-        self._order(e, where, known)
+        if signalled:
+            self._order(e, where, known)
         if not missing:
             if e.kind in LIVES:
                 self._life(e, where, known)
@@ -445,13 +486,21 @@ def _difference(a, b):
     return {k: (a.get(k), b.get(k)) for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k)}
 
 
-def judge(messages, snapshot=None, last=None):
-    """Judge a whole record, begun at `snapshot` and ended at `last`; return the violations."""
-    story = Story(snapshot)
-    if snapshot is None:
-        story.seeded = True  # from the very first word on
-    story.messages(messages)
+def _version_in(message):
+    """Return the version that a message other than an event is about, or None."""
+    if message.member == 'PropertiesChanged':
+        return message.body[1].get('Version')
+    if message.member == 'InterfacesAdded':
+        return next((p.get('Version') for i, p in message.body[1].items() if i.startswith(NAME + '.')), None)
+    return None
+
+
+def judge(messages, history=(), last=None):
+    """Judge a whole record from the very first word on, ended at the snapshot `last`; return the story."""
+    story = Story()
+    story.seeded = True
+    story.messages(messages, history)
     story.finish()
     if last is not None:
         story.compare(last)
-    return story.violations
+    return story

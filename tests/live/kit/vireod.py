@@ -9,7 +9,10 @@ import subprocess
 from gi.repository import Gio, GLib
 
 from .loop import PATIENCE, wait_exit, wait_for
-from .recorder import NAME, ROOT, Recorder
+from .recorder import NAME, ROOT, Event, Recorder
+
+# GetEvents' words
+KINDS = {'connection': 'Connection', 'domain': 'Domain', 'pool': 'StoragePool', 'network': 'Network', 'job': 'Job'}
 
 
 def executable():
@@ -68,6 +71,17 @@ class Client:
         epoch, version, objects = self.manager('GetSnapshot', '(a{sv})', options)
         return epoch, version, {path: (interface.rsplit('.', 1)[1], properties)
                                 for path, interface, properties in objects}
+
+    def history(self, after=0, epoch=None):
+        """Return all Events above a version, by GetEvents."""
+        epoch = epoch or self.get(ROOT, 'Manager', 'Epoch')
+        events, more = [], True
+        while more:
+            after, more, some = self.manager('GetEvents', '(stuta{sv})', epoch, after, 0, 0, {}, limit=60)
+            for version, previous, kind, path, event, reason, timestamp, properties, details in some:
+                events.append(Event(path, KINDS[kind], event, version, previous, reason, properties,
+                                    {'timestamp': timestamp, **details}))
+        return events
 
     def managed_objects(self):
         return self.call(ROOT, 'org.freedesktop.DBus.ObjectManager', 'GetManagedObjects')
