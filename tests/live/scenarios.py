@@ -203,7 +203,6 @@ def reset_by_virsh(s):
 def powers_off_and_restarts(s):
     s.create(guests.POWEROFF, wait=3, on_poweroff='restart')
     s.expect(STARTED + ['reboot', 'reboot'], BOOT + ['Rebooted', 'Rebooted'])
-    s('destroy')
 
 
 @scenario
@@ -278,6 +277,7 @@ def suspend_to_memory_and_wake_up(s):
     # what wakes up has no operating system: it boots, and sleeps again
     s.expect(['Started Event wakeup', 'reboot'], ['Resumed (wakeup)[running]', 'Rebooted'])
     s('destroy')
+    s.expect(DESTROYED, DESTROY + ['Removed'])
 
 
 @scenario
