@@ -258,13 +258,23 @@ void lv_post_view(struct driver_connection *c, struct lv_object *o, struct lv_ca
 	driver_host_post(c->host, r);
 }
 
-/* With the object's post lock: the look goes with the last. */
+/*
+ * With the object's post lock: one look for all, since looks run ahead of their causes anyway. The first cause needs it as
+ * much as the last: it alone tells a paused start from an ordinary one, and gives a name to what is new. That
+ * something is gone is for the last to say: the others are of when it was there.
+ */
 static void post_causes(struct driver_connection *c, struct lv_object *o, struct lv_cause *list, struct lv_view *v)
 {
 	for (struct lv_cause *k = list; k; k = k->next) {
+		struct lv_view ahead = {LOOK_NONE, NULL, NULL};
+
 		if (k->next && k->cause == CAUSE_NONE)
 			continue;
-		lv_post_view(c, o, k, k->next ? NULL : v, false, 0);
+		if (k->next && v->look == LOOK_SEEN) {
+			ahead.seen = seen_copy(v->seen);
+			ahead.look = ahead.seen ? LOOK_SEEN : LOOK_NONE;
+		}
+		lv_post_view(c, o, k, k->next ? &ahead : v, false, 0);
 	}
 }
 
