@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "drivers/driver.h"
+
+/*
+ * Reports and requests as JSON, for the socket between a driver and a vireo-sim. Strings are bytes as they are: both
+ * ends are ours, and what is no UTF-8 has to arrive as that.
+ */
+struct json_object *sim_wire_from_report(const struct report *r);
+/* -EBADMSG: it is none. */
+int sim_wire_to_report(struct json_object *j, struct report **ret);
+
+struct json_object *sim_wire_from_request(const struct request *r);
+int sim_wire_to_request(struct json_object *j, struct request **ret);
+
+struct json_object *sim_wire_from_uuid(sd_id128_t uuid);
+sd_id128_t sim_wire_to_uuid(struct json_object *j, const char *key);
+
+/* Bytes that come and go line by line. */
+struct sim_lines {
+	char *data;
+	size_t n, size, at;
+};
+void sim_lines_append(struct sim_lines *l, const char *data, size_t n);
+void sim_lines_append_json(struct sim_lines *l, struct json_object *j);
+/* The next whole line, ended by NUL, borrowed until the next call; NULL: there is none yet. */
+char *sim_lines_next(struct sim_lines *l, size_t *ret_n);
+/* Reads what there is. 0: the end; -EAGAIN: nothing now; -errno. */
+ssize_t sim_lines_read(struct sim_lines *l, int fd);
+/* Writes what it can. -EAGAIN: the rest must wait; 0: all gone; -errno. */
+int sim_lines_write(struct sim_lines *l, int fd);
+void sim_lines_done(struct sim_lines *l);
