@@ -188,6 +188,8 @@ struct job {
 	char *target;		   /* path of the object it runs on */
 	bool foreign;
 	bool running;
+	bool named;		   /* in the target's Jobs */
+	struct timer timer;	   /* until it is */
 	const char *until;	   /* ends with this event of the target, once accepted; NULL: when the driver says so */
 	bool accepted;		   /* by the hypervisor: the guest's turn */
 	uint64_t began;		   /* monotonic µs */

@@ -13,7 +13,11 @@
  * Operations that may last, as objects.
  *
  *   running ──► completed | failed | cancelled     once, told as Finished; Removed after a while
+ *
+ * The object that a job runs on names it in its property Jobs, which takes a version at its beginning and one at its end.
+ * Most jobs are over in a few milliseconds, and then nobody needs that: it is named once it has lasted for a moment.
  */
+#define NAMED_AFTER (100 * USEC_PER_MSEC)
 
 static const char *text_property(const struct object *o)
 {
@@ -38,12 +42,12 @@ char **jobs_of(struct broker *b, const char *path)
 
 	DL_FOREACH(b->connections, c)
 	DL_FOREACH(c->jobs, j)
-	n += strcmp(j->target, path) == 0;
+	n += j->named && strcmp(j->target, path) == 0;
 	paths = calloc(n + 1, sizeof(*paths));
 	n = 0;
 	DL_FOREACH(b->connections, c)
 	DL_FOREACH(c->jobs, j)
-	if (paths && strcmp(j->target, path) == 0)
+	if (paths && j->named && strcmp(j->target, path) == 0)
 		paths[n++] = j->object->path; /* borrowed: for props_set_as() at once */
 	return paths;
 }
@@ -66,6 +70,15 @@ static void update_jobs_property(struct broker *b, const char *path)
 		return;
 	}
 	broker_emit(b, o, "Updated", "job", false, p, NULL);
+}
+
+static void on_named(struct timer *t, void *userdata)
+{
+	struct job *j = userdata;
+
+	j->named = true;
+	update_jobs_property(j->broker, j->target);
+	broker_flush(j->broker);
 }
 
 /* ---- the end of a job ---------------------------------------------------------------------------------------------- */
@@ -113,6 +126,7 @@ static void finish(struct job *j, struct result *r, const struct failure *f)
 		return;
 	}
 	j->running = false;
+	timer_clear(&j->timer);
 	j->ended = clock_monotonic(b->clock);
 	if (j->connection)
 		DL_DELETE(j->connection->jobs, j);
@@ -182,6 +196,7 @@ void jobs_free(struct job *j)
 	}
 	if (j->running && j->connection)
 		DL_DELETE(j->connection->jobs, j);
+	timer_clear(&j->timer);
 	failure_clear(&j->failure);
 	free(j->result.text);
 	free(j->target);
@@ -511,7 +526,7 @@ int broker_submit(struct broker *b, const struct call *call, call_done_fn done, 
 	} else
 		free(w);
 	broker_emit(b, o, "Added", def->name, false, p, NULL);
-	update_jobs_property(b, j->target);
+	timer_in(b->clock, &j->timer, NAMED_AFTER, on_named, j);
 	c->driver->operate(c->dc, TAKE(request));
 	*ret_job = o;
 	broker_flush(b);
