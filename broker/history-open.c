@@ -22,8 +22,9 @@
  *   valid             none                  lost; a new epoch
  *   none, damaged     there                 nobody knows which versions were used: set aside; a new epoch
  *   valid, CLEAN      of the same closing   goes on where it was
- *   same boot         of the same opening   killed: versions go on above all that were reserved, history is whole
- *   LOST              there                 told events are missing: besides, everything before now is Gone
+ *   same boot         up to its version     killed: versions go on above all that were reserved, history is whole
+ *   same boot         not so far            its log was lost or damaged: besides, everything before now is Gone
+ *   LOST              there                 told events were never written: the same
  *   another boot      there                 the power may have taken the newest events: the same
  *   valid             of an older opening   restored from a backup: the same
  */
@@ -189,28 +190,30 @@ static void resume(struct history *h, struct state_values *v, const struct store
 {
 	bool same_opening = meta->opened == v->opened || meta->opened == v->opened + 1;
 	bool same_boot = v->boot[0] && strcmp(v->boot, h->boot) == 0;
+	const char *missing = NULL;
 
+	memcpy(h->epoch, v->epoch, sizeof(h->epoch));
 	h->oldest = meta->oldest;
 	if (v->flags & STATE_CLEAN && same_opening && meta->version == v->version) {
-		h->version = v->version;
-	} else {
-		h->version = v->reserved;
-		if (v->flags & STATE_LOST || !same_boot || !same_opening || v->flags & STATE_CLEAN) {
-			h->oldest = v->reserved + 1;
-			log_id(LOG_WARNING, v->flags & STATE_LOST ? LOG_ID_HISTORY_LOST : LOG_ID_UNCLEAN_BOOT,
-			       "%s, so the newest events may be missing in %s: whoever asks for events up to version "
-			       "%" PRIu64 " is told that they are gone.",
-			       v->flags & STATE_LOST ? "Events could not be written before the last end" :
-			       !same_boot	     ? "The system went down while vireod ran" :
-						       "The database is older than what is known of it",
-			       h->directory, v->reserved);
-		} else {
-			log_notice("vireod ended without closing its history; versions go on at %" PRIu64 ".",
-				   v->reserved + 1);
-		}
+		h->version = h->committed = v->version;
+		return;
 	}
-	h->committed = h->version;
-	memcpy(h->epoch, v->epoch, sizeof(h->epoch));
+	h->version = h->committed = v->reserved;
+	if (v->flags & STATE_LOST)
+		missing = "Events could not be written before the last end";
+	else if (!same_opening || meta->version < v->version || v->flags & STATE_CLEAN)
+		missing = "The database is older than what is known of it";
+	else if (!same_boot)
+		missing = "The system went down while vireod ran";
+	if (!missing) {
+		log_notice("vireod ended without closing its history; versions go on at %" PRIu64 ".", v->reserved + 1);
+		return;
+	}
+	h->oldest = v->reserved + 1;
+	log_id(LOG_WARNING, v->flags & STATE_LOST || same_boot ? LOG_ID_HISTORY_LOST : LOG_ID_UNCLEAN_BOOT,
+	       "%s, so the newest events may be missing in %s: whoever asks for events up to version %" PRIu64
+	       " is told that they are gone.",
+	       missing, h->directory, v->reserved);
 }
 
 /* Take up what is there. *ret_why: it can't be; constant. */
@@ -255,7 +258,7 @@ static int take_up(struct history *h, struct state_values *v, const char *path, 
 
 	v->opened++;
 	v->flags = 0;
-	v->version = 0;
+	v->version = h->version;
 	if (v->reserved < h->version + HISTORY_RESERVE / 2)
 		v->reserved = h->version + HISTORY_RESERVE;
 	memcpy(v->boot, h->boot, sizeof(v->boot));

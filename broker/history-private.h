@@ -38,7 +38,7 @@
 
 struct state_values {
 	uint64_t reserved; /* no version above this was ever used */
-	uint64_t version;  /* CLEAN only */
+	uint64_t version;  /* the last that was committed: on the same boot, the database must have it */
 	uint64_t opened;   /* how often the store was opened; the database has the same number */
 	uint32_t flags;
 	char epoch[33];
@@ -67,6 +67,7 @@ void state_get(struct state_file *s, struct state_values *ret);
 /* The same for one of them; any thread. */
 int state_reserve(struct state_file *s, uint64_t upto);
 int state_flags(struct state_file *s, uint32_t set, uint32_t clear);
+int state_commit(struct state_file *s, uint64_t version);
 
 /* ---- objects as last put ---------------------------------------------------------------------------------- */
 

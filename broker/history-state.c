@@ -139,6 +139,17 @@ int state_flags(struct state_file *s, uint32_t set, uint32_t clear)
 	return r;
 }
 
+int state_commit(struct state_file *s, uint64_t version)
+{
+	int r;
+
+	pthread_mutex_lock(&s->lock);
+	s->values.version = version;
+	r = write_slot(s);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
 static bool read_slot(int fd, unsigned i, struct slot *ret)
 {
 	uint8_t hash[32];

@@ -535,6 +535,9 @@ void history_commit(struct history *h)
 
 	rc = store_write(h, h->batch, n, true);
 	if (rc == SQLITE_OK) {
+		/* Only a note, not on the disk yet: good against all but a power cut, which shows otherwise. */
+		if (h->state)
+			(void)state_commit(h->state, h->version);
 		batch_to_ring(h, false);
 		settle_dirty(h);
 		upkeep_after_commit(h, n);
