@@ -18,7 +18,9 @@
  */
 
 #define SLICE_EVENTS 256   /* deleted at once, and written between two looks */
-#define SLICE_TEXTS 16
+#define SLICE_TEXTS 64
+#define SLICES 8		   /* at a stretch, and */
+#define SLICES_TIME (2 * USEC_PER_MSEC)
 #define KEEP_EVENTS 256	   /* at least, whatever max_bytes says */
 #define VACUUM_FREE 1024u  /* pages that may stay free */
 #define SLICE_PAUSE (10 * USEC_PER_MSEC)
@@ -231,14 +233,35 @@ static int prune_events(struct history *h, bool too_big, bool *ret_more, uint64_
 	return n > 0 ? delete_events(h, last, n) : SQLITE_OK;
 }
 
-static bool in_use(struct history *h, int64_t id)
+/* A text that may have nobody left. */
+struct candidate {
+	int64_t id;
+	bool in_use;
+};
+
+static int by_id(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static void find_used(struct history *h, struct candidate *c, size_t n)
 {
 	struct kept *k, *next;
 
+	qsort(c, n, sizeof(*c), by_id);
 	HASH_ITER(hh, h->kept, k, next)
-		if (k->live.id == id || k->inactive.id == id)
-			return true;
-	return false;
+	{
+		const struct candidate keys[] = {{.id = k->live.id}, {.id = k->inactive.id}};
+
+		for (size_t i = 0; i < ELEMENTS(keys); i++) {
+			struct candidate *used = keys[i].id ? bsearch(&keys[i], c, n, sizeof(*c), by_id) : NULL;
+
+			if (used)
+				used->in_use = true;
+		}
+	}
 }
 
 /* Texts that neither an event nor an object refers to. */
@@ -246,14 +269,14 @@ static int prune_texts(struct history *h, bool *ret_more)
 {
 	struct store *s = &h->store;
 	sqlite3_stmt *st = s->st[ST_XML_UNUSED];
-	int64_t ids[SLICE_TEXTS];
+	struct candidate c[SLICE_TEXTS];
 	size_t n = 0;
 	int rc;
 
 	sqlite3_bind_int64(st, 1, (int64_t)h->oldest);
 	sqlite3_bind_int(st, 2, SLICE_TEXTS);
 	while ((rc = sqlite3_step(st)) == SQLITE_ROW && n < SLICE_TEXTS)
-		ids[n++] = sqlite3_column_int64(st, 0);
+		c[n++] = (struct candidate){.id = sqlite3_column_int64(st, 0)};
 	sqlite3_reset(st);
 	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
 		return rc;
@@ -261,26 +284,27 @@ static int prune_texts(struct history *h, bool *ret_more)
 	if (n == 0)
 		return SQLITE_OK;
 
+	find_used(h, c, n);
 	rc = store_step(s, ST_BEGIN);
 	for (size_t i = 0; rc == SQLITE_OK && i < n; i++) {
-		if (in_use(h, ids[i])) {
+		if (c[i].in_use) {
 			/* Asked again when everything that there is now has gone. */
 			sqlite3_bind_int64(s->st[ST_XML_UNTIL], 1, (int64_t)h->version);
-			sqlite3_bind_int64(s->st[ST_XML_UNTIL], 2, ids[i]);
+			sqlite3_bind_int64(s->st[ST_XML_UNTIL], 2, c[i].id);
 			rc = store_step(s, ST_XML_UNTIL);
 			continue;
 		}
-		sqlite3_bind_int64(s->st[ST_XML_DELETE], 1, ids[i]);
+		sqlite3_bind_int64(s->st[ST_XML_DELETE], 1, c[i].id);
 		rc = store_step(s, ST_XML_DELETE);
 		if (rc != SQLITE_OK)
 			break;
-		sqlite3_bind_int64(s->st[ST_XML_DATA_DELETE], 1, ids[i]);
+		sqlite3_bind_int64(s->st[ST_XML_DATA_DELETE], 1, c[i].id);
 		rc = store_step(s, ST_XML_DATA_DELETE);
 		/* SQLite may give the number to another text. */
-		for (size_t c = 0; c < ELEMENTS(s->cache); c++)
-			if (s->cache[c].id == ids[i]) {
-				text_unref(s->cache[c].text);
-				s->cache[c] = (struct stored_text){0};
+		for (size_t j = 0; j < ELEMENTS(s->cache); j++)
+			if (s->cache[j].id == c[i].id) {
+				text_unref(s->cache[j].text);
+				s->cache[j] = (struct stored_text){0};
 			}
 	}
 	return end(h, rc);
@@ -296,9 +320,12 @@ static bool slice(struct history *h, uint64_t *ret_next)
 
 	rc = store_pages(s, &pages, &unused);
 	too_big = pages - unused > h->config.max_bytes / 4096;
-	if (rc == SQLITE_OK)
-		rc = prune_events(h, too_big, &more, ret_next);
+	/* Events are small; what went with those that are gone already may be room enough. */
+	if (rc == SQLITE_OK && too_big)
+		rc = prune_texts(h, &more);
 	if (rc == SQLITE_OK && !more)
+		rc = prune_events(h, too_big, &more, ret_next);
+	if (rc == SQLITE_OK && !more && !too_big)
 		rc = prune_texts(h, &more);
 	if (rc == SQLITE_OK && !more && h->directory && unused > VACUUM_FREE && unused > pages / 4) {
 		rc = store_step(s, ST_VACUUM);
@@ -318,17 +345,21 @@ static bool slice(struct history *h, uint64_t *ret_next)
 static void upkeep(struct timer *t, void *userdata)
 {
 	struct history *h = userdata;
-	uint64_t now, next = UINT64_MAX, in = AGE_LATEST;
+	uint64_t next = UINT64_MAX, now, in = AGE_LATEST, until = clock_monotonic(h->clock) + SLICES_TIME;
+	bool more = true;
 
 	h->since_upkeep = 0;
-	if (h->failing || h->detached || h->reading)
-		return;
-	if (slice(h, &next)) {
-		timer_in(h->clock, &h->upkeep, SLICE_PAUSE, upkeep, h);
-		return;
+	for (unsigned i = 0; more && i < SLICES && clock_monotonic(h->clock) < until; i++) {
+		if (h->failing || h->detached || h->reading)
+			return;
+		more = slice(h, &next);
 	}
+	if (h->failing || h->detached)
+		return;
 	now = clock_realtime(h->clock);
-	if (next <= now + AGE_SOONEST)
+	if (more)
+		in = SLICE_PAUSE;
+	else if (next <= now + AGE_SOONEST)
 		in = AGE_SOONEST;
 	else if (next - now < AGE_LATEST)
 		in = next - now;
@@ -344,13 +375,8 @@ void upkeep_after_commit(struct history *h, size_t n)
 		return;
 	}
 	h->since_upkeep += n < UINT32_MAX / 2 ? (unsigned)n : UINT32_MAX / 2;
-	/* Not less is deleted than is written, however fast that is. */
-	for (unsigned i = 0; h->since_upkeep >= SLICE_EVENTS && !h->failing && i < 8; i++) {
-		unsigned left = h->since_upkeep - SLICE_EVENTS;
-
+	if (h->since_upkeep >= SLICE_EVENTS)
 		upkeep(&h->upkeep, h);
-		h->since_upkeep = left;
-	}
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------- */

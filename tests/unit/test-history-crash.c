@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -260,8 +261,11 @@ static void test_kill(void **state)
 
 /* ---- the power ---------------------------------------------------------------------------------------------------- */
 
-/* A life that ends in the middle; returns the last version told. */
-static uint64_t live_and_die(struct kit *k, unsigned events)
+/*
+ * A life that ends in the middle; returns the last version told. @early: where to keep vireo.state as it was when the
+ * disk last had to have it; NULL: nowhere.
+ */
+static uint64_t live_and_die(struct kit *k, unsigned events, const char *early)
 {
 	int fds[2];
 	struct word w, last = {0};
@@ -274,6 +278,12 @@ static uint64_t live_and_die(struct kit *k, unsigned events)
 		close(fds[0]);
 		kit_open(k);
 		kit_load(k);
+		if (early) {
+			char *path = kit_path(k, "vireo.state");
+
+			kit_copy(path, early);
+			free(path);
+		}
 		kit_events(k, events, 10);
 		w = (struct word){.what = TOLD, .version = history_version(k->history)};
 		strcpy(w.epoch, history_epoch(k->history));
@@ -292,15 +302,16 @@ static uint64_t live_and_die(struct kit *k, unsigned events)
 static void test_power_cut(void **state)
 {
 	struct kit *k = *state, cut = {0};
-	char epoch[33], *wal, *db;
+	char epoch[33], *wal, *db, *early, *state_path;
 	uint64_t told;
 	struct stat st;
 
+	early = kit_path(k, "early");
 	kit_open(k);
 	strcpy(epoch, history_epoch(k->history));
 	kit_events(k, 500, 10);
 	kit_close(k);
-	told = live_and_die(k, 1000);
+	told = live_and_die(k, 1000, early);
 	assert_int_equal(told, 1500);
 	wal = kit_path(k, "vireo.db-wal");
 	assert_int_equal(stat(wal, &st), 0);
@@ -308,11 +319,14 @@ static void test_power_cut(void **state)
 
 	kit_make_directory(&cut);
 	db = kit_path(&cut, "vireo.db-wal");
+	state_path = kit_path(&cut, "vireo.state");
 	for (unsigned round = 0; round < 60; round++) {
 		uint64_t version;
 
 		/* The disk has got so much of the log, perhaps with the sectors in between missing. */
 		copy_store(k, &cut, false);
+		if (random_below(2))
+			kit_copy(early, state_path);
 		assert_int_equal(truncate(db, (off_t)random_below((uint64_t)st.st_size + 1)), 0);
 		if (random_below(2)) {
 			char zeros[4096] = {0};
@@ -355,6 +369,8 @@ static void test_power_cut(void **state)
 	assert_int_equal(kit_count(k, 0), 1500);
 	free(wal);
 	free(db);
+	free(early);
+	free(state_path);
 }
 
 static void test_boot_unknown(void **state)
@@ -363,7 +379,7 @@ static void test_boot_unknown(void **state)
 
 	/* Whoever doesn't know its boot must take every unclean end for a power cut. */
 	k->config.boot_id = "";
-	assert_int_equal(live_and_die(k, 100), 100);
+	assert_int_equal(live_and_die(k, 100, NULL), 100);
 	kit_open(k);
 	assert_true(history_oldest(k->history) > 100);
 	assert_int_equal(history_oldest(k->history), history_version(k->history) + 1);
@@ -474,6 +490,59 @@ static void test_rubbish(void **state)
 	free(path);
 }
 
+/* Rows that are missing make no page look wrong. */
+static void test_missing(void **state)
+{
+	struct kit *k = *state;
+	static const struct {
+		const char *sql;
+		bool at_once; /* noticed in opening, not in reading */
+	} cases[] = {
+		{"DELETE FROM events WHERE version = 50", false},
+		{"DELETE FROM events WHERE version BETWEEN 20 AND 90", false},
+		{"DELETE FROM events WHERE version = 1", false},
+		{"DELETE FROM events WHERE version = 100", true},
+		{"DELETE FROM events", true},
+		{"DELETE FROM meta", true},
+		{"DELETE FROM xml_data WHERE id = 9", false},
+		{"UPDATE xml_data SET data = '<domain/>' WHERE id = 9", false},
+		{"DELETE FROM xml_data WHERE id = 10", true}, /* an object's */
+		{"UPDATE events SET previous = 7 WHERE version = 30", false},
+		{"UPDATE objects SET path = 'nowhere' WHERE id = 3", true},
+		{"DROP TABLE xml", true},
+		{"PRAGMA user_version = 7", true},
+		{"CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END", true},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		char *path = kit_path(k, "vireo.db"), epoch[33];
+		sqlite3 *db = NULL;
+
+		kit_open(k);
+		strcpy(epoch, history_epoch(k->history));
+		memset(k->last, 0, sizeof(k->last));
+		for (unsigned n = 0; n < 100; n++)
+			kit_event_xml(k, n % 16, 100);
+		history_commit(k->history);
+		kit_close(k);
+		assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+		assert_int_equal(sqlite3_exec(db, cases[i].sql, NULL, NULL, NULL), SQLITE_OK);
+		assert_int_equal(sqlite3_close(db), SQLITE_OK);
+		kit_open(k);
+		if (cases[i].at_once) {
+			assert_string_not_equal(history_epoch(k->history), epoch);
+		} else {
+			assert_string_equal(history_epoch(k->history), epoch);
+			assert_int_equal(kit_count(k, 0), -1);
+			assert_int_equal(history_oldest(k->history), 101);
+		}
+		assert_true(kit_begin_with(k, "vireo.db.damaged-") >= 1);
+		kit_close(k);
+		free(path);
+		empty_directory(k);
+	}
+}
+
 /*
  * Bits of the files are flipped at random. Whatever comes of it: no crash; what is read is right; nothing is missing in
  * what is said to be complete; versions of the same epoch aren't given twice; and it can be lived with from then on.
@@ -492,7 +561,7 @@ static void test_flips(void **state)
 			history_commit(k->history);
 	}
 	kit_close(k);
-	assert_int_equal(live_and_die(k, 300), 6300); /* so that there is a log, too */
+	assert_int_equal(live_and_die(k, 300, NULL), 6300); /* so that there is a log, too */
 
 	kit_make_directory(&hurt);
 	for (unsigned round = 0; round < 200; round++) {
@@ -616,7 +685,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(check_message), T(kill), T(power_cut), T(boot_unknown), T(restored_backup),
-		T(lost), T(rubbish), T(flips), T(damage_while_running),
+		T(lost), T(rubbish), T(missing), T(flips), T(damage_while_running),
 	};
 	const char *s = getenv("VIREO_TEST_SEED");
 
