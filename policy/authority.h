@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-bus.h>
+
+#include "util/clock.h"
+#include "util/macros.h"
+
+/*
+ * May this caller do that? Asked of polkit, over the bus, without ever waiting. Knows callers and actions; knows no domain.
+ *
+ * The subject is always the caller's unique bus name, so that nobody can speak for another process that has the same number.
+ * Whatever is not a clear yes is no: polkit absent, slow, or in error. Main loop's thread only.
+ */
+struct authority;
+struct authority_request;
+
+enum authority_answer {
+	AUTHORITY_YES,
+	AUTHORITY_NO,
+	AUTHORITY_CHALLENGE, /* yes, had somebody been allowed to be asked for a password */
+	AUTHORITY_NOBODY,    /* polkit did not say */
+	AUTHORITY_BUSY,	     /* this caller has too many questions waiting */
+	AUTHORITY_ANSWER_MAX
+};
+
+struct authority_detail {
+	const char *key, *value;
+};
+
+struct authority_question {
+	const char *sender; /* unique name */
+	const char *action; /* "org.vireo1.control" */
+	const struct authority_detail *details;
+	size_t n_details;
+	bool interactive; /* the message allows it */
+	/*
+	 * NULL: the answer is good for this question only. Else it holds for all questions of this sender about this action
+	 * with this key, until polkit changes or the sender leaves; such a question is asked once, however many wait for it.
+	 */
+	const char *remember;
+};
+
+/* Called once, never from inside authority_ask(). */
+typedef void (*authority_fn)(enum authority_answer answer, void *userdata);
+
+/* @changed: answers given so far may no longer be right. @bus: a reference is taken. */
+int authority_new(sd_bus *bus, struct clock *clock, void (*changed)(void *userdata), void *userdata, struct authority **ret);
+/* Nobody is answered any more. NULL is fine. */
+void authority_free(struct authority *a);
+DEFINE_CLEANUP(struct authority *, authority_free)
+
+/* Strings are copied. Return: 0, or a negative errno and no call of @fn. The handle is void once @fn was called. */
+int authority_ask(struct authority *a, const struct authority_question *q, authority_fn fn, void *userdata,
+		  struct authority_request **ret);
+/* The one who asked is gone: polkit is told, so that its agent closes the dialog. NULL is fine. */
+void authority_cancel(struct authority_request *r);
+/* A remembered answer, if there is one: AUTHORITY_ANSWER_MAX else. */
+enum authority_answer authority_recall(struct authority *a, const char *sender, const char *action, const char *key);
+/* The sender has left the bus: what was remembered of it goes. */
+void authority_forget(struct authority *a, const char *sender);
