@@ -28,6 +28,11 @@
  * A looker looks when the object's queue is empty; once the whole batch was looked at, the settler makes a barrier;
  * an object about which nothing came since its look began is settled, any other is looked at again.
  *
+ * What is on its way where nobody can see it: libvirt changes an object first, and queues the event when it has let go of
+ * the object's lock. A look between the two, and a barrier too, can be quick enough to come before the event, above all in the
+ * test driver, which runs in this process. So while an operation of our own runs on an object, a look that has to be
+ * settled waits (but not for long: an operation may last).
+ *
  * Order. @lv_object.post is held while reports about an object are posted, so they go out in the order in which they were
  * decided on. Locks are taken in this order: lv_object.post, driver_connection.lock. No call of libvirt's that
  * asks the hypervisor, and no post, is made under driver_connection.lock.
@@ -66,6 +71,7 @@ struct lv_item {
 	struct lv_batch *batch;
 	struct lv_object *object;    /* a reference */
 	unsigned long events;	     /* of the object, when the look began */
+	unsigned long creations;     /* of the connection, then */
 	unsigned tries;
 	bool done;		     /* answered */
 	struct lv_view view;
@@ -83,7 +89,8 @@ struct lv_object {
 	unsigned refs; /* under driver_connection.lock, as all below but @post */
 	pthread_mutex_t post;
 	void *handle; /* virDomainPtr, virStoragePoolPtr, virNetworkPtr; NULL: must be looked up */
-	unsigned long events; /* causes ever received */
+	unsigned long events; /* changes: when this is as it was before a look, nothing came since */
+	unsigned operating;   /* operations of our own that run on it: it is about to change */
 	struct lv_cause *causes, **causes_tail;
 	struct lv_item *wanted;
 	struct lv_object *prev, *next; /* in the line of objects that wait for a looker */
@@ -137,6 +144,8 @@ struct driver_connection {
 	struct lv_batch *settling;	/* looked at, waiting for a barrier */
 	struct lv_batch *fenced;	/* listings that wait for older causes to be posted */
 	struct lv_op *operations;	/* all that are under way */
+	unsigned creating;		/* operations that run and may bring an object that nobody knows yet */
+	unsigned long creations;	/* changes of that */
 
 	int domain_ids[VIR_DOMAIN_EVENT_ID_LAST], pool_ids[VIR_STORAGE_POOL_EVENT_ID_LAST],
 		network_ids[VIR_NETWORK_EVENT_ID_LAST]; /* callback ids; -1: not registered. The keeper's alone */
@@ -222,7 +231,7 @@ void lv_look_settled(struct driver_connection *c, enum kind kind, sd_id128_t uui
 void lv_settle_operation(struct driver_connection *c, enum kind kind, sd_id128_t uuid, struct lv_op *op);
 /* Under the lock: the wanted items of @o were looked at (one view for all; consumed). */
 void lv_items_looked(struct driver_connection *c, struct lv_object *o, struct lv_item *items, unsigned long events,
-		     struct lv_view *v);
+		     unsigned long creations, struct lv_view *v);
 /* Not under the lock: causes were posted; listings may have waited for that. */
 void lv_post_listed(struct driver_connection *c);
 /* Under no lock, closing or ended: answer every batch with a failure if @why, else just drop them. */
@@ -235,5 +244,7 @@ void lv_cancel(struct driver_connection *c, uint64_t token);
 void lv_complete(struct driver_connection *c, uint64_t token);
 void lv_op_finish(struct driver_connection *c, struct lv_op *op); /* post RESULT; takes @op */
 void lv_fail_operations(struct driver_connection *c, const char *why);
+/* Keeper, not under the lock: operations that last no longer hold looks up. Return: when to come again. */
+uint64_t lv_release_objects(struct driver_connection *c);
 /* "Domain.Start" …, sorted, NULL-terminated. NULL: no memory. */
 char **lv_operations_supported(const struct driver_connection *c);

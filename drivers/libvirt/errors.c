@@ -28,8 +28,11 @@ enum vireo_error lv_error_map(const virError *e)
 	case VIR_ERR_SYSTEM_ERROR:
 	case VIR_ERR_INTERNAL_ERROR:
 		/* The wire's own failures; a system error of the hypervisor's has another domain. */
-		return e->domain == VIR_FROM_RPC || e->domain == VIR_FROM_REMOTE ? VIREO_DISCONNECTED :
-										    VIREO_OPERATION_FAILED;
+		if (e->domain == VIR_FROM_RPC || e->domain == VIR_FROM_REMOTE)
+			return VIREO_DISCONNECTED;
+		/* the test driver has no code for it */
+		return e->message && strstr(e->message, "is already running") ? VIREO_INVALID_STATE :
+										 VIREO_OPERATION_FAILED;
 	case VIR_ERR_NO_DOMAIN:
 	case VIR_ERR_NO_NETWORK:
 	case VIR_ERR_NO_STORAGE_POOL:
@@ -45,6 +48,11 @@ enum vireo_error lv_error_map(const virError *e)
 		return VIREO_ALREADY_EXISTS;
 	case VIR_ERR_OPERATION_INVALID:
 		return VIREO_INVALID_STATE;
+	case VIR_ERR_NO_NAME:
+	case VIR_ERR_NO_OS:
+	case VIR_ERR_NO_ROOT:
+	case VIR_ERR_NO_SOURCE:
+	case VIR_ERR_NO_TARGET:
 	case VIR_ERR_XML_ERROR:
 	case VIR_ERR_XML_DETAIL:
 	case VIR_ERR_XML_INVALID_SCHEMA:

@@ -119,7 +119,7 @@ void lv_object_want(struct driver_connection *c, struct lv_object *o)
 {
 	bool urgent = o->causes != NULL || o->relook;
 
-	if (c->closing || c->ended || o->busy || (!urgent && !o->wanted))
+	if (c->closing || c->ended || o->busy || (!urgent && (!o->wanted || o->operating > 0)))
 		return;
 	if (o->queued) {
 		if (urgent && !o->urgent) {
@@ -367,7 +367,7 @@ static void look_for_causes(struct driver_connection *c, struct lv_object *o)
 static void look_for_items(struct driver_connection *c, struct lv_object *o)
 {
 	struct lv_item *items = TAKE(o->wanted);
-	unsigned long events = o->events;
+	unsigned long events = o->events, creations = c->creations;
 	struct lv_view v = {0};
 
 	look_now(c, o, &v);
@@ -375,7 +375,7 @@ static void look_for_items(struct driver_connection *c, struct lv_object *o)
 	if (o->flushed > 0)
 		o->relook = true;
 	look_ends(c, o);
-	lv_items_looked(c, o, items, events, &v);
+	lv_items_looked(c, o, items, events, creations, &v);
 	pthread_mutex_unlock(&c->lock);
 	lv_view_clear(&v);
 	pthread_mutex_lock(&c->lock);
@@ -395,7 +395,7 @@ static void look_work(struct driver_connection *c, void *data)
 		o->busy = true;
 		if (o->causes || o->relook)
 			look_for_causes(c, o);
-		else if (o->wanted)
+		else if (o->wanted && o->operating == 0)
 			look_for_items(c, o);
 		o->busy = false;
 		lv_object_want(c, o);

@@ -229,7 +229,7 @@ static void end(struct driver_connection *c)
 /* Until close() was called. */
 static void follow(struct driver_connection *c)
 {
-	uint64_t at;
+	uint64_t at, other;
 
 	pthread_mutex_lock(&c->lock);
 	while (!c->closed) {
@@ -243,6 +243,8 @@ static void follow(struct driver_connection *c)
 		c->keeper_until = UINT64_MAX;
 		pthread_mutex_unlock(&c->lock);
 		at = lv_post_late(c);
+		other = lv_release_objects(c);
+		at = other < at ? other : at;
 		pthread_mutex_lock(&c->lock);
 		if (at < c->keeper_until)
 			c->keeper_until = at;

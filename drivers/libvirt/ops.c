@@ -94,12 +94,106 @@ char **lv_operations_supported(const struct driver_connection *c)
 	return names;
 }
 
+/* ---- what it changes --------------------------------------------------------------------------------------- */
+
+/* An operation that lasts longer no longer holds looks up. */
+#define HOLD_LOOKS (2 * USEC_PER_SEC)
+
+/* Which object an operation changes; the null UUID when that is not known before. */
+static sd_id128_t find_target(const struct request *r, enum kind *ret_kind)
+{
+	sd_id128_t uuid;
+
+	switch (r->operation) {
+	case OP_DEFINE_POOL:
+	case OP_CREATE_POOL:
+		*ret_kind = KIND_POOL;
+		break;
+	case OP_DEFINE_NETWORK:
+	case OP_CREATE_NETWORK:
+		*ret_kind = KIND_NETWORK;
+		break;
+	case OP_DEFINE_DOMAIN:
+	case OP_CREATE_DOMAIN:
+	case OP_RESTORE_DOMAIN:
+		*ret_kind = KIND_DOMAIN;
+		break;
+	default:
+		*ret_kind = operation_table[r->operation].kind;
+		return r->uuid;
+	}
+	return r->text && lv_xml_read_uuid(r->text, &uuid) == 0 ? uuid : SD_ID128_NULL;
+}
+
+/* The object of @op is about to change. */
+static void hold_object(struct driver_connection *c, struct lv_op *op)
+{
+	const struct operation_def *def = &operation_table[op->r->operation];
+	enum kind kind;
+	sd_id128_t uuid;
+
+	if (def->read)
+		return;
+	uuid = find_target(op->r, &kind);
+	pthread_mutex_lock(&c->lock);
+	op->began = lv_now();
+	if (def->kind == KIND_CONNECTION) {
+		op->creating = true;
+		c->creating++;
+		c->creations++;
+	}
+	op->object = sd_id128_is_null(uuid) ? NULL : lv_object_get(c, kind, uuid);
+	if (op->object) {
+		lv_object_ref(op->object);
+		op->object->operating++;
+		op->object->events++;
+	}
+	lv_wake_keeper(c, op->began + HOLD_LOOKS);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Under the lock: it has changed, or is not waited for any longer. */
+static void release_object(struct driver_connection *c, struct lv_op *op)
+{
+	struct lv_object *o = TAKE(op->object);
+
+	if (op->creating) {
+		op->creating = false;
+		c->creating--;
+		c->creations++;
+	}
+	if (o) {
+		o->operating--;
+		o->events++;
+		lv_object_want(c, o);
+		lv_object_unref(c, o);
+	}
+}
+
+uint64_t lv_release_objects(struct driver_connection *c)
+{
+	uint64_t next = UINT64_MAX, now = lv_now();
+
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next) {
+		if (!op->object && !op->creating)
+			continue;
+		if (op->began + HOLD_LOOKS <= now)
+			release_object(c, op);
+		else if (op->began + HOLD_LOOKS < next)
+			next = op->began + HOLD_LOOKS;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return next;
+}
+
 /* ---- life of an operation --------------------------------------------------------------------------------- */
 
 void lv_op_unref(struct driver_connection *c, struct lv_op *op)
 {
 	if (--op->refs > 0)
 		return;
+	release_object(c, op);
 	if (op->handle)
 		lv_handle_free(op->r->kind, op->handle);
 	if (op->stream)
@@ -197,18 +291,19 @@ static void operate_work(struct driver_connection *c, void *data)
 	pthread_mutex_unlock(&c->lock);
 	if (cancelled)
 		r = failure_set(f, VIREO_CANCELLED, "It was cancelled before it began.");
-	else
+	else {
+		hold_object(c, op);
 		r = run(op, f);
-	if (r == LV_GOES_ON) {
-		pthread_mutex_lock(&c->lock);
-		lv_op_unref(c, op);
-		pthread_mutex_unlock(&c->lock);
-		return;
 	}
 	pthread_mutex_lock(&c->lock);
-	op->cancel = LV_CANCEL_NOT;
+	release_object(c, op);
+	if (r == LV_GOES_ON)
+		lv_op_unref(c, op);
+	else
+		op->cancel = LV_CANCEL_NOT;
 	pthread_mutex_unlock(&c->lock);
-	lv_op_ended(c, op);
+	if (r != LV_GOES_ON)
+		lv_op_ended(c, op);
 }
 
 static void drop_operation(struct driver_connection *c, void *data)

@@ -23,6 +23,9 @@ struct lv_op {
 	bool ready, pivoting;  /* block jobs */
 	int block_type, block_status; /* of the event that ended it; -1: none came */
 	bool followed;		      /* the progress work polls it */
+	struct lv_object *object; /* a reference; that looks wait for it; NULL: not (any more) */
+	bool creating;
+	uint64_t began;
 	uint64_t poll_at;
 	uint64_t bytes, total; /* upload, download */
 	uint64_t rate_at, rate_done;

@@ -136,7 +136,7 @@ static void batch_round(struct driver_connection *c, struct lv_batch *b)
 }
 
 void lv_items_looked(struct driver_connection *c, struct lv_object *o, struct lv_item *items, unsigned long events,
-		     struct lv_view *v)
+		     unsigned long creations, struct lv_view *v)
 {
 	while (items) {
 		struct lv_item *i = items;
@@ -145,6 +145,7 @@ void lv_items_looked(struct driver_connection *c, struct lv_object *o, struct lv
 		items = i->next;
 		if (!b->dead) {
 			i->events = events;
+			i->creations = creations;
 			i->view.look = v->look;
 			if (v->seen)
 				i->view.seen = items ? seen_copy(v->seen) : TAKE(v->seen);
@@ -253,8 +254,11 @@ static void batch_done(struct driver_connection *c, struct lv_batch *b)
 }
 
 /* Under the lock: may this item be answered now, and how? */
-static bool item_judge(struct lv_batch *b, struct lv_item *i, bool barrier, bool *ret_settled)
+static bool item_judge(struct driver_connection *c, struct lv_batch *b, struct lv_item *i, bool barrier, bool *ret_settled)
 {
+	/* It may be what an operation is making just now; but the one that this is the end of has made it. */
+	bool fresh = b->type != BATCH_OPERATION && !i->object->known && (c->creating > 0 || c->creations != i->creations);
+
 	*ret_settled = false;
 	if (i->view.look == LOOK_FAILED)
 		return true;
@@ -263,7 +267,7 @@ static bool item_judge(struct lv_batch *b, struct lv_item *i, bool barrier, bool
 		i->view = (struct lv_view){LOOK_FAILED, NULL, strdup("the event connection does not answer")};
 		return true;
 	}
-	if (i->object->events == i->events) {
+	if (i->object->events == i->events && !fresh) {
 		*ret_settled = true;
 		return true;
 	}
@@ -295,7 +299,7 @@ static void batch_settle(struct driver_connection *c, struct lv_batch *b, bool b
 			pthread_mutex_unlock(&o->post);
 			continue;
 		}
-		i->done = item_judge(b, i, barrier, &settled);
+		i->done = item_judge(c, b, i, barrier, &settled);
 		again = again || !i->done;
 		if (settled)
 			o->known = i->view.look == LOOK_SEEN;

@@ -254,6 +254,24 @@ int lv_xml_read_volume(const char *xml, struct volume *v)
 	return 0;
 }
 
+int lv_xml_read_uuid(const char *xml, sd_id128_t *ret)
+{
+	_cleanup_(free_doc) xmlDocPtr doc = NULL;
+	_cleanup_(freep) char *text = NULL;
+	size_t size = strlen(xml);
+	char *word;
+
+	if (size == 0 || size > XML_SIZE_MAX || has_doctype(xml))
+		return -ENOENT;
+	doc = xmlReadMemory(xml, (int)size, NULL, "UTF-8", XML_OPTIONS);
+	text = dup_content(doc ? find_child(xmlDocGetRootElement(doc), "uuid") : NULL);
+	if (!text)
+		return -ENOMEM;
+	word = text + strspn(text, " \t\r\n");
+	word[strcspn(word, " \t\r\n")] = '\0';
+	return sd_id128_from_string(word, ret) < 0 ? -ENOENT : 0;
+}
+
 int lv_xml_check(const char *xml, const char *root, struct failure *f)
 {
 	_cleanup_(free_context) xmlParserCtxtPtr ctxt = NULL;

@@ -25,3 +25,6 @@ int lv_xml_check(const char *xml, const char *root, struct failure *f);
 
 /* The same for a volume: every member. */
 int lv_xml_read_volume(const char *xml, struct volume *v);
+
+/* The UUID that a description names. -ENOENT when it names none. */
+int lv_xml_read_uuid(const char *xml, sd_id128_t *ret);
