@@ -79,16 +79,14 @@ static void on_close(virConnectPtr conn, int reason, void *userdata)
 	pthread_mutex_unlock(&c->lock);
 }
 
-static void release(void *userdata)
-{
-	lv_unref(userdata);
-}
-
+/*
+ * Without a reference of its own: a hypervisor that knows no closing accepts the callback and forgets its userdata.
+ * take_down() takes it off before the keeper gives up its reference, and that waits for a call under way.
+ */
 static void watch_closing(struct driver_connection *c, virConnectPtr conn)
 {
-	lv_ref(c);
-	if (virConnectRegisterCloseCallback(conn, on_close, c, release) < 0)
-		lv_unref(c);
+	if (virConnectRegisterCloseCallback(conn, on_close, c, NULL) < 0)
+		log_debug("libvirt: no close callback for %s: %s", c->uri, virGetLastErrorMessage());
 }
 
 /* Does each connection to this URI have a world of its own? Then events would not tell of another's operations. */
