@@ -93,7 +93,7 @@ static void take(struct play *p, const struct observation *o)
 		wrong(p, "Added, but nobody has seen a name");
 	if (v->fill && o->look != LOOK_SEEN)
 		wrong(p, "fill, but there is no look");
-	if (v->fill && !v->after.exists)
+	if (v->fill && !v->after.exists && !added)
 		wrong(p, "fill, but it does not exist");
 	if (o->settled && (o->look == LOOK_SEEN || o->look == LOOK_GONE) && (v->settle || v->hold))
 		wrong(p, "a settled look asks for another");

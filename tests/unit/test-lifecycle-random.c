@@ -24,10 +24,11 @@ enum mode {
 	UNDISTURBED, /* in order; looks come behind their reports, as late as they like */
 	BLIND,	     /* the same, but any look may fail, or be left to the next report */
 	DISTURBED,   /* any order, repeated, lost; looks too early, too late, of something else; daemon restarts */
+	NONSENSE,    /* a driver that lies: any report with any detail, run and look, and any look may claim to be settled */
 	MODE_MAX
 };
 
-static const char *const mode_names[] = {"undisturbed", "blind", "disturbed"};
+static const char *const mode_names[] = {"undisturbed", "blind", "disturbed", "nonsense"};
 static_assert(ELEMENTS(mode_names) == MODE_MAX, "a name for each mode");
 
 #define GUESTS 3
@@ -169,6 +170,27 @@ static void begin(struct game *g, enum mode mode, uint64_t seed, char *trace)
 	}
 }
 
+static void lie(struct game *g, unsigned i)
+{
+	static const char *const words[] = {NULL, "", "booted", "restored", "wakeup", "added", "updated", "renamed", "paused",
+		"ioerror", "postcopy", "unpaused", "migrated", "from-snapshot", "panicked", "crashloaded", "failed", "unknown",
+		"user", "I/O error", "post-copy", "starting up"};
+	struct random *r = &g->h.random;
+	struct play_report report = {.cause = (enum cause)random_below(r, CAUSE_MAX),
+		.detail = words[random_below(r, ELEMENTS(words))], .run = (int)random_below(r, 6) - 1, .event = "Event"};
+	struct truth t = {.active = random_chance(r, 60), .persistent = random_chance(r, 50), .starting = random_chance(r, 10),
+		.id = (int)random_below(r, 6) - 1, .state = (enum domain_state)random_below(r, DOMAIN_STATE_MAX),
+		.word = words[random_below(r, ELEMENTS(words))]};
+	enum look look = (enum look)random_below(r, LOOK_FAILED + 1);
+	bool settled = random_chance(r, 20);
+	size_t before = g->plays[i].length;
+
+	note(g, "%u: %s(%s) run %d, %slook %d: %s\n", i, cause_to_string(report.cause), report.detail ? report.detail : "",
+		report.run, settled ? "settled " : "", look, describe(&t));
+	play(&g->plays[i], &report, look, settled, &t);
+	told(g, i, before);
+}
+
 static void step(struct game *g)
 {
 	struct random *r = &g->h.random;
@@ -176,7 +198,9 @@ static void step(struct game *g)
 	struct guest *u = &g->guests[i];
 	uint32_t what = random_below(r, 100);
 
-	if (what < 45) {
+	if (g->mode == NONSENSE) {
+		lie(g, i);
+	} else if (what < 45) {
 		/* Nothing more may happen to it before a settled look when that has something to say that no report says. */
 		if (u->quiet && g->mode != DISTURBED) {
 			if (u->n_flight == 0)
@@ -316,12 +340,18 @@ static void test_disturbed(void **state)
 	play_mode(DISTURBED, 100000);
 }
 
+static void test_nonsense(void **state)
+{
+	play_mode(NONSENSE, 50000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_undisturbed),
 		cmocka_unit_test(test_blind),
 		cmocka_unit_test(test_disturbed),
+		cmocka_unit_test(test_nonsense),
 	};
 
 	return cmocka_run_group_tests_name("lifecycle-random", tests, NULL, NULL);
