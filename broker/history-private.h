@@ -11,10 +11,12 @@
 /*
  * Inside of history. Which file does what:
  *
- *   history.c            the public face: collects a batch, keeps the newest events and every object in memory
+ *   history.c            the public face: versions, a batch and its commit, going on when that fails
+ *   history-memory.c     every object as last put, and the newest events
  *   history-state.c      vireo.state: the lock, the versions reserved, how the last life ended
  *   history-open.c       which of the many ways the last life may have ended it was, and what follows from it
- *   history-store.c      vireo.db: schema, writing a batch, setting a damaged one aside
+ *   history-store.c      vireo.db: schema, opening, closing
+ *   history-write.c      writing a batch
  *   history-read.c       reading events
  *   history-upkeep.c     retention in slices; checkpoints on a thread of their own
  */
@@ -178,13 +180,23 @@ struct history {
 	unsigned since_upkeep; /* events */
 };
 
-/* history.c */
+/* history-memory.c */
 struct kept *history_kept(struct history *h, const char *path);
 struct kept *history_keep(struct history *h, const char *path); /* new, not linked to any row; NULL: no memory */
+void history_kept_free(struct history *h, struct kept *k);
+void history_mark_dirty(struct history *h, struct kept *k);
+/* What was dirty is in the store, or will never be. */
+void history_settle(struct history *h);
+void history_link_text(struct stored_text *s, struct text *t, int64_t id);
+void history_raise_oldest(struct history *h, uint64_t oldest);
+/* The batch is committed: readers may see it. @unwritten: but the store has yet to get it. */
+void history_batch_to_ring(struct history *h, bool unwritten);
 static inline struct event *ring_at(const struct history *h, size_t i)
 {
 	return h->ring[(h->ring_first + i) % RING_EVENTS];
 }
+
+/* history.c */
 /* Continuity can't be proved any more while running: a new epoch, in memory only. */
 void history_detach(struct history *h, const char *why);
 /* Set the damaged store aside and write another from memory. @how: what was found. */
@@ -200,7 +212,7 @@ int history_set_aside(struct history *h, char **ret);
 /* Read the objects into h->kept. An SQLite result code. */
 int history_load_objects(struct history *h);
 
-/* history-store.c. All return an SQLite result code; damage is SQLITE_CORRUPT, however it showed. */
+/* history-store.c and history-write.c. All return an SQLite result code; damage is SQLITE_CORRUPT, however it showed. */
 static inline bool store_is_damage(int rc)
 {
 	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB || (rc & 0xff) == SQLITE_FORMAT;
@@ -216,6 +228,10 @@ void store_close(struct store *s);
 /* @events and, if asked, the objects that changed, in one transaction. Nothing of it when it fails. */
 int store_write(struct history *h, struct event *const *events, size_t n, bool objects);
 int store_step(struct store *s, enum statement st);
+int store_run(sqlite3_stmt *st); /* to the end, and ready for the next time */
+int store_write_meta(struct store *s, uint64_t oldest, uint64_t version);
+/* Is it the surroundings' failure and not the file's? */
+bool store_is_circumstance(int rc);
 int store_meta(struct history *h); /* in the transaction under way */
 /* The file's length, and how much of it is free, in pages. */
 int store_pages(struct store *s, uint64_t *ret_pages, uint64_t *ret_free);
@@ -226,6 +242,7 @@ int store_pages(struct store *s, uint64_t *ret_pages, uint64_t *ret_free);
  */
 uint64_t sum_int(uint64_t sum, int64_t v);
 uint64_t sum_bytes(uint64_t sum, const void *data, size_t n);
+uint64_t sum_null(uint64_t sum);
 bool row_is_sound(sqlite3_stmt *st);
 
 /* history-upkeep.c */
