@@ -17,6 +17,11 @@
  */
 static const char *const transports[] = {"unix", "ssh", "libssh", "libssh2", "tls", "tcp"};
 static const char *const parameters[] = {"mode", "no_tty", "sshauth", "tls_priority"};
+/* The simulated hypervisor touches nothing outside of this process, except by the socket of "control". */
+static const char *const sim_parameters[] = {
+	"world", "domains", "pools", "networks", "xml-size", "seed", "running", "storm", "flood", "count", "churn",
+	"guest-delay",
+};
 
 static bool is_listed(const char *const *list, size_t n, const char *s)
 {
@@ -87,6 +92,7 @@ static int check_authority(const char *uri, struct failure *f)
 static int check_query(const char *uri, struct failure *f)
 {
 	const char *query = strchr(uri, '?');
+	bool sim = strncasecmp(uri, "sim:", 4) == 0;
 	_cleanup_(freep) char *copy = NULL;
 	char *save = NULL;
 
@@ -100,7 +106,8 @@ static int check_query(const char *uri, struct failure *f)
 	for (char *p = strtok_r(copy, "&;", &save); p; p = strtok_r(NULL, "&;", &save)) {
 		p[strcspn(p, "=")] = 0;
 		unescape(p);
-		if (!is_listed(parameters, ELEMENTS(parameters), p))
+		if (!is_listed(parameters, ELEMENTS(parameters), p) &&
+			!(sim && is_listed(sim_parameters, ELEMENTS(sim_parameters), p)))
 			return failure_set(f, VIREO_INVALID_URI,
 					   "the parameter “%s” is accepted only from the configuration", p);
 	}

@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / 'tests' / 'live'))
 
 from gi.repository import Gio, GLib  # noqa: E402,F401
 
-from kit.bus import Bus  # noqa: E402
+from kit.bus import Bus, BrokerBus, broker_missing  # noqa: E402
 from kit.scope import Scope  # noqa: E402
 from kit.vireod import BusError, Client, Vireod  # noqa: E402,F401
 
@@ -28,7 +28,7 @@ class BusCase(unittest.TestCase):
 
     CONNECT = (os.environ.get('VIREO_TEST_URI', 'sim:///demo'),)
     ARGUMENTS = ()
-    bus_class = Bus
+    bus_class = BrokerBus if os.environ.get('VIREO_TEST_BUS') == 'dbus-broker' else Bus
 
     @classmethod
     def setUpClass(cls):
@@ -74,5 +74,7 @@ class BusCase(unittest.TestCase):
 
 
 def main():
-    os.environ.setdefault('G_DEBUG', 'fatal-criticals')
+    if os.environ.get('VIREO_TEST_BUS') == 'dbus-broker' and broker_missing():
+        print(broker_missing())
+        sys.exit(77)
     unittest.main(verbosity=2)

@@ -258,6 +258,7 @@ static void uris_anybody_may_open(void **state)
 		"qemu:///system", "test:///default", "test:///tmp/file.xml", "sim:///demo", "sim:/path/scenario.json",
 		"qmp:///run/vms", "qemu+ssh://root@host/system", "qemu+tls://host.example:16514/system?no_tty=1",
 		"qemu+tcp://[::1]:16509/system", "qemu+unix:///system?mode=direct", "QEMU+LIBSSH2://host/system", "lxc:///",
+		"sim:///100?flood=0&count=5",
 	};
 
 	for (size_t i = 0; i < ELEMENTS(good); i++) {
@@ -277,7 +278,7 @@ static void uris_only_for_the_configuration(void **state)
 		"qemu+ssh://host/system?proxy=native", "qemu+libssh2://host/system?keyfile=/root/.ssh/id",
 		"qemu+tls://host/system?pkipath=/tmp", "qemu+tls://host/system?no_verify=1", "qemu+unix:///system?socket=/tmp/s",
 		"qemu+ssh://host/system?name=qemu%2Bext:///system", "qemu+ssh://host/system?#?command=x&command=y",
-		"qemu+new://host/", "qemu+ssh://-oProxyCommand=x/system", "qemu+ssh://-x@host/system",
+		"qemu+new://host/", "sim:///1?control=/tmp/x", "qemu:///system?flood=1", "qemu+ssh://-oProxyCommand=x/system", "qemu+ssh://-x@host/system",
 		"qemu+ssh://u:secret@host/system", "qemu+ssh://ho st/system", "qemu+ssh://%2doProxyCommand/system", "", ":///x",
 		"nothing", "/etc/passwd",
 	};
