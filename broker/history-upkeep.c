@@ -124,7 +124,7 @@ static void keeper_wait_msec(struct keeper *k, long msec)
 {
 	struct timespec until;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += msec * 1000000;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
@@ -385,12 +385,16 @@ int upkeep_start(struct history *h)
 {
 	if (h->store.path && !h->keeper) {
 		struct keeper *k = calloc(1, sizeof(*k));
+		pthread_condattr_t monotonic;
 		int r = 0;
 
 		if (!k)
 			return -ENOMEM;
 		pthread_mutex_init(&k->lock, NULL);
-		pthread_cond_init(&k->idle, NULL);
+		pthread_condattr_init(&monotonic);
+		pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+		pthread_cond_init(&k->idle, &monotonic);
+		pthread_condattr_destroy(&monotonic);
 		k->refs = 1;
 		k->path = strdup(h->store.path);
 		if (!k->path)

@@ -20,7 +20,10 @@ void kit_make_directory(struct kit *k)
 {
 	const char *tmp = getenv("TMPDIR");
 
-	snprintf(k->directory, sizeof(k->directory), "%s/vireo-history-XXXXXX", tmp ? tmp : "/tmp");
+	/* No power is really cut here, so there is no need to wait for a disk. */
+	if (!tmp)
+		tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	snprintf(k->directory, sizeof(k->directory), "%s/vireo-history-XXXXXX", tmp);
 	assert_non_null(mkdtemp(k->directory));
 	k->config.directory = k->directory;
 	if (!k->config.boot_id)

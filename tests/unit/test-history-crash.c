@@ -675,6 +675,69 @@ static void test_damage_while_running(void **state)
 		assert_true(k->last[i] > 30200);
 }
 
+static void exec(struct kit *k, const char *sql)
+{
+	char *path = kit_path(k, "vireo.db");
+	sqlite3 *db = NULL;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	free(path);
+}
+
+/* Again and again: then it is given up, under another epoch, until the next start. */
+static void test_damage_again_and_again(void **state)
+{
+	struct kit *k = *state;
+	char epoch[33], other[33];
+	uint64_t version = 0, before;
+
+	kit_open(k);
+	strcpy(epoch, history_epoch(k->history));
+	for (unsigned i = 1; i <= 6; i++) {
+		char sql[80];
+
+		kit_events(k, 6000, 100);
+		clock_advance(k->clock, USEC_PER_SEC);
+		assert_false(history_degraded(k->history));
+		assert_int_equal(kit_count(k, version), 6000);
+		snprintf(sql, sizeof(sql), "DELETE FROM events WHERE version = %" PRIu64, version + 500);
+		exec(k, sql);
+		assert_int_equal(kit_count(k, version), -1);
+		version = history_version(k->history);
+		/* What was in memory is still there. */
+		assert_int_equal(kit_count(k, version - 4096), 4096);
+		clock_advance(k->clock, USEC_PER_SEC);
+		if (i < 6)
+			assert_string_equal(history_epoch(k->history), epoch);
+	}
+	strcpy(other, history_epoch(k->history));
+	assert_string_not_equal(other, epoch);
+	assert_true(history_degraded(k->history));
+	kit_events(k, 10000, 100);
+	clock_advance(k->clock, 3600 * USEC_PER_SEC);
+	before = history_version(k->history);
+	assert_int_equal(before, 46000);
+	assert_int_equal(history_oldest(k->history), 46000 - 4096 + 1);
+	assert_int_equal(kit_count(k, 46000 - 4096), 4096);
+	assert_int_equal(kit_count(k, 46000 - 4097), -1);
+	kit_removed(k, 1);
+	history_commit(k->history);
+	kit_close(k);
+
+	/* Nothing of the other epoch was ever written; the first goes on, or a third begins. */
+	kit_open(k);
+	assert_string_not_equal(history_epoch(k->history), other);
+	if (strcmp(history_epoch(k->history), epoch) == 0)
+		assert_true(history_version(k->history) >= 36000);
+	assert_false(history_degraded(k->history));
+	version = history_version(k->history);
+	kit_load(k);
+	kit_events(k, 100, 10);
+	assert_int_equal(kit_count(k, version), 100);
+}
+
 static void check_message(void **state)
 {
 	print_message("seed %" PRIu64 "\n", first_seed);
@@ -686,6 +749,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(check_message), T(kill), T(power_cut), T(boot_unknown), T(restored_backup),
 		T(lost), T(rubbish), T(missing), T(flips), T(damage_while_running),
+		T(damage_again_and_again),
 	};
 	const char *s = getenv("VIREO_TEST_SEED");
 
