@@ -546,7 +546,9 @@ void reconcile_observation(struct connection *c, struct report *r)
 	if (l) {
 		if (ob->look == LOOK_FAILED)
 			log_debug("%s: a look failed: %s", o ? o->path : c->object->path, ob->error ? ob->error : "");
-		release_held(c, ob->kind, ob->uuid);
+		/* While nobody knows what it is, what is held for it waits on. */
+		if (ob->look == LOOK_SEEN || ob->look == LOOK_GONE)
+			release_held(c, ob->kind, ob->uuid);
 		look_answered(l, ob->look != LOOK_SEEN && ob->look != LOOK_GONE);
 		connection_progressed(c);
 	} else if (v.settle || result < 0)

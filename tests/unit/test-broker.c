@@ -293,6 +293,11 @@ static void an_event_of_an_unknown_object_waits_for_a_look(void **state)
 	fake_other(c, "Rebooted", LOOK_SEEN, fake_seen("c", false, 9));
 	assert_story(&w, "");
 	assert_int_equal(fake->looks, 1);
+	/* Also while the look fails. */
+	fake_report(c, CAUSE_NONE, NULL, 0, LOOK_FAILED, true, fake->look.serial, NULL);
+	assert_story(&w, "");
+	clock_advance(w.clock, 10 * USEC_PER_SEC);
+	assert_int_equal(fake->looks, 2);
 	fake_report(c, CAUSE_NONE, NULL, 0, LOOK_SEEN, true, fake->look.serial, fake_seen("c", false, 9));
 	settle(&w);
 	assert_non_null(strstr(w.story, "domain.Added*"));
