@@ -458,7 +458,7 @@ static const struct world_step world_steps[] = {
 	{"background", "!do=s !steps=a", check_loop, run_background},
 	{"storm", "!do=s count=n rate=n seed=n churn=p verbs=a", check_storm, run_storm},
 	{"flood", "!do=s count=n rate=n", NULL, run_storm},
-	{"stop", "!do=s", NULL, run_stop},
+	{"stop-scripts", "!do=s", NULL, run_stop},
 	{"faults", NULL, check_faults, run_faults},
 	{"release", "!do=s", NULL, run_release},
 	{"disconnect", "!do=s refuse=i error=s", NULL, run_disconnect},
