@@ -5,6 +5,7 @@
 
 #include "config-build.h"
 #include "driver.h"
+#include "qemu/qemu-driver.h"
 #include "sim/sim-driver.h"
 #include "util/log.h"
 
@@ -76,6 +77,7 @@ int registry_add(const struct driver *d)
 void registry_add_builtin(void)
 {
 	registry_add(&sim_driver);
+	registry_add(&qmp_driver);
 #if HAVE_LIBVIRT
 	registry_add(&libvirt_driver);
 #endif

@@ -83,5 +83,6 @@ const sd_bus_vtable domain_vtable[] = {
 	EVENT_SIGNAL("BlockThreshold"),
 	EVENT_SIGNAL("MemoryFailure"),
 	EVENT_SIGNAL("MemoryDeviceSizeChanged"),
+	EVENT_SIGNAL("MonitorEvent"),
 	SD_BUS_VTABLE_END,
 };
