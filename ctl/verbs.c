@@ -53,6 +53,13 @@ static const struct verb_option events_options[] = {
 	{"lines", 'n', NULL, "N", "Only the last N (-n)"},
 	{0},
 };
+static const struct verb_option timeline_options[] = {
+	{"since", 's', NULL, "WHEN", "Begin there; otherwise an hour ago, or where history begins"},
+	{"until", 's', NULL, "WHEN", "End there; otherwise now"},
+	{"svg", 's', NULL, "FILE", "Write a picture; - is standard output"},
+	{"width", 'n', NULL, "N", "Columns of the terminal, or pixels of the picture"},
+	{0},
+};
 static const struct verb_option digest_options[] = {
 	{"kind", 's', NULL, "KIND[,KIND]", "Only connection, domain, pool, network or job"},
 	{0},
@@ -64,6 +71,7 @@ const struct verb verbs_read[] = {
 	{NULL, "xml", "O", "NAME", "Print the XML of a domain, pool or network", xml_options, verb_xml, NULL},
 	{NULL, "watch", "O*", "[NAME…]", "Follow events as they happen", watch_options, verb_watch, NULL},
 	{NULL, "events", "O*", "[NAME…]", "Print events of the past", events_options, verb_events, NULL},
+	{NULL, "timeline", "N*", "[NAME…]", "Draw the lives of domains", timeline_options, verb_timeline, NULL},
 	{NULL, "pools", "P*", "[PATTERN…]", "List storage pools", list_options, verb_pools, NULL},
 	{NULL, "networks", "W*", "[PATTERN…]", "List networks", list_options, verb_networks, NULL},
 	{NULL, "volumes", "P", "POOL", "List the volumes of a pool", volumes_options, verb_volumes, NULL},
