@@ -9,6 +9,7 @@ have come by then: `libvirt`, in virsh's words, and `story`, as 'Event', 'Event 
 import os
 import re
 import signal
+import subprocess
 import uuid as uuids
 
 from kit import guests
@@ -81,7 +82,7 @@ class Stage:
         self._story += story
         got = self.events.expect(self.name, self._libvirt, limit)
         assert got == self._libvirt, f'libvirt reported\n    {got}\n  instead of\n    {self._libvirt}'
-        if self.recorder is not None:
+        if self.recorder is not None and story:
             wait_for(lambda: len(self.story()) >= len(self._story), limit,
                      lambda: f'the broker said {self._story};\n{self._text()}')
             self._compare()
@@ -101,7 +102,7 @@ class Stage:
 
     def end(self):
         """Nothing more may come, of what was expected; then the domain goes."""
-        if self.recorder is not None:
+        if self.recorder is not None and self._story:
             settle(0.5, changed=lambda: len(self.story()))
             self._compare()
 
@@ -169,9 +170,27 @@ def paused_create(s):
 
 @scenario
 def autodestroy(s):
-    # a virsh that ends as soon as the domain runs: its connection takes the domain with it
+    # it goes with the connection that created it: a virsh that is ended once it runs
+    path = s.libvirtd.directory / f'{s.name}.xml'
+    path.write_text(s.xml(s.disk()))
+    s.files.append(path)
+    with subprocess.Popen(s.virsh.argv(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as virsh:
+        virsh.stdin.write(f'create {path} --autodestroy\n')
+        virsh.stdin.flush()
+        s.expect(STARTED, BOOT)
+        virsh.stdin.close()
+        s.expect(DESTROYED, DESTROY + ['Removed'])
+
+
+@scenario
+def autodestroy_at_once(s):
+    # gone before anybody can look: who does not know it and does not find it may be silent, but not say half of it
     s.create(guests.IDLE, '--autodestroy')
-    s.expect(STARTED + DESTROYED, BOOT[:1] + ['Started (booted)'] + DESTROY + ['Removed'])
+    s.expect(STARTED + DESTROYED)
+    if s.recorder is not None:
+        settle(1, changed=lambda: len(s.story()))
+        if s.story():
+            s.expect([], BOOT[:1] + ['Started (booted)'] + DESTROY + ['Removed'])
 
 
 @scenario

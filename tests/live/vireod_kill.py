@@ -26,6 +26,7 @@ class Storm:
 
     def __init__(self, vireod, seed):
         self.vireod = vireod
+        self.waiting = 0
         self.random = random.Random(seed)
         self.uuids = [str(uuids.UUID(int=0x4000_8000_0000_0000_0000 + i)) for i in range(8)]
 
@@ -45,8 +46,16 @@ class Storm:
                 self._send(path, 'Domain', action, options)
 
     def _send(self, path, interface, method, arguments):
+        self.waiting += 1
         self.vireod.connection.call(NAME, path, f'{NAME}.{interface}', method, arguments, None,
-                                    Gio.DBusCallFlags.NO_AUTO_START, 20000, None, None)
+                                    Gio.DBusCallFlags.NO_AUTO_START, 20000, None, self._answered)
+
+    def _answered(self, connection, result):
+        self.waiting -= 1
+        try:
+            connection.call_finish(result)
+        except GLib.Error:
+            pass  # refused, or the broker is dead: a storm does not mind
 
     @property
     def label(self):
@@ -65,7 +74,7 @@ def main(test):
     for kill in range(KILLS):
         at = len(recorder.events) + moment.randrange(0, 40)
         storm.blow(60)
-        wait_for(lambda: len(recorder.events) >= at, 30, f'a storm before kill {kill}:\n{vireod.log()[-2000:]}')
+        wait_for(lambda: len(recorder.events) >= at or not storm.waiting, 30, f'a storm before kill {kill}')
         vireod.kill()
         # everything that it had sent is here: its name went behind it
         seen = recorder.events[-1].version if recorder.events else 0

@@ -29,6 +29,14 @@ def domains(virsh):
             'HasManagedSave': info['Managed save'] == 'yes',
             'VCPUs': int(info['CPU(s)']), 'MaxMemory': _kib(info['Max memory']), 'Memory': _kib(info['Used memory']),
         }
+        if state[2] == 'starting up':
+            # not started yet, by the contract; a libvirtd that is killed just then leaves one so for good
+            if not truth[uuid]['Persistent']:
+                del truth[uuid]
+                continue
+            truth[uuid].update(ID=-1, State='shutoff', Active=False)
+            for key in ('Reason', 'Memory', 'MaxMemory', 'VCPUs'):
+                del truth[uuid][key]
     return truth
 
 
