@@ -124,6 +124,7 @@ def main(test):
             storm.blow()
             storm.some(recorder, 20)
             act()
+            storm.blow(ROUNDS // 2)  # it comes back into the storm
             storm.calm(limit)
             converged(what)
 
