@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'live'))
 
 from kit import guests, libvirtd  # noqa: E402
 from kit.bus import Bus  # noqa: E402
-from kit.grammar import judge  # noqa: E402
+from kit.grammar import judge_broker  # noqa: E402
 from kit.loop import TimedOut, settle, wait_for  # noqa: E402
 from kit.recorder import NAME, ROOT, Recorder  # noqa: E402
 from kit.scope import Scope  # noqa: E402
@@ -182,10 +182,7 @@ class Demo:
     def judge(self):
         self.title('The story, judged')
         self.settled()
-        history = self.client.history()
-        last = self.client.snapshot()
-        self.recorder.wait_version(last[1])
-        story = judge(self.recorder.messages, history, last)
+        story = judge_broker(self.client, self.recorder)
         for violation in story.violations[:20]:
             self.fail(violation)
         lives = len({e.path for e in self.recorder.events})

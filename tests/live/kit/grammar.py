@@ -6,6 +6,7 @@ has them. Written from the contract alone, knowing nothing of the broker's code;
 
 import dataclasses
 
+from .loop import settle
 from .recorder import NAME, ROOT, UNKNOWN, event_of
 
 PROPERTIES = {
@@ -116,9 +117,11 @@ class Story:
                     if left != e.version:
                         self.wrong('P6', kept[left].path, f'{kept[left].event} at {left} is in history, but no signal '
                                                           f'said it before {e.version}')
-        if unsaid and self._silent:
-            for version in unsaid:
-                self.event(kept[version], signalled=False)
+        for version in unsaid:
+            if not self._silent:
+                self.wrong('P6', kept[version].path, f'{kept[version].event} at {version} is in history, but no signal '
+                                                     'ever said it')
+            self.event(kept[version], signalled=False)
         return self
 
     def _same(self, said, kept):
@@ -504,3 +507,19 @@ def judge(messages, history=(), last=None):
     if last is not None:
         story.compare(last)
     return story
+
+
+def judge_broker(client, recorder):
+    """
+    Judge all that a broker ever said: it has to be legal, to be in history, and to add up to what a snapshot says.
+    `recorder` has listened from before the broker's first word.
+    """
+    version = None
+    while version is None or version != client.get(ROOT, 'Manager', 'Version'):
+        # until nothing came between: history, record and snapshot are then of the same version
+        version = client.get(ROOT, 'Manager', 'Version')
+        history = client.history()
+        last = client.snapshot()
+        # not every version is said (some came before the broker had its name), so there is none to wait for
+        settle(0.4, changed=lambda: len(recorder.messages))
+    return judge(recorder.messages, history, last)

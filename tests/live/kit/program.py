@@ -8,8 +8,7 @@ import traceback
 
 from . import guests, libvirtd, vireod
 from .bus import Bus
-from .grammar import judge
-from .recorder import ROOT
+from .grammar import judge_broker
 from .scope import Scope
 from .vireod import Vireod
 
@@ -88,14 +87,7 @@ class Test:
 
     def judge(self, daemon, what='the story'):
         """Check that all that this vireod ever said is legal, is in history, and adds up to what a snapshot says."""
-        before = None
-        while before is None or before != daemon.get(ROOT, 'Manager', 'Version'):
-            # until nothing came between: history, record and snapshot are then of the same version
-            before = daemon.get(ROOT, 'Manager', 'Version')
-            history = daemon.history()
-            last = daemon.snapshot()
-            daemon.recorder.wait_version(last[1])
-        story = judge(daemon.recorder.messages, history, last)
+        story = judge_broker(daemon, daemon.recorder)
         for violation in story.violations[:50]:
             print(f'    {violation}')
         self.check(not story.violations, f'{what}: {len(story.violations)} violations in {story.events} events')
