@@ -61,6 +61,7 @@ static const struct verb_option timeline_options[] = {
 	{0},
 };
 static const struct verb_option digest_options[] = {
+	{"verify", 'b', NULL, NULL, "Compute it here too, from a listing and its events, and compare"},
 	{"kind", 's', NULL, "KIND[,KIND]", "Only connection, domain, pool, network or job"},
 	{0},
 };
