@@ -27,13 +27,10 @@ enum colour event_colour(const char *event)
 static void print_changes(struct follower *f, json_object *event, FILE *out)
 {
 	static const char *const unsaid[] = {"Version", "Jobs", "object", "kind", "Incarnation"};
-	json_object *before, *after;
+	_cleanup_(json_putp) json_object *before = follower_before(f, event);
+	json_object *after;
 
-	if (!f->view || !json_object_object_get_ex(f->view, json_text(event, "object"), &before) ||
-	    !json_object_object_get_ex(event, "properties", &after))
-		return;
-	/* only the version just before tells what this one changed */
-	if (json_number(before, "Version") != json_number(event, "previous"))
+	if (!before || !json_object_object_get_ex(event, "properties", &after))
 		return;
 	json_object_object_foreach(after, key, value) {
 		_cleanup_(freep) char *from = NULL, *to = NULL;

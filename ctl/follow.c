@@ -239,6 +239,27 @@ void follower_apply(struct follower *f, json_object *event)
 		json_object_object_add(f->past, path, json_object_get(properties));
 }
 
+json_object *follower_before(struct follower *f, json_object *event)
+{
+	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+	_cleanup_(json_putp) json_object *events = NULL;
+	const char *path = json_text(event, "object");
+	uint64_t previous = json_number(event, "previous");
+	struct follower one = {.c = f->c, .kinds = KINDS_ALL, .object = path, .after = previous - 1};
+	json_object *o;
+	bool more;
+
+	if (previous == 0)
+		return NULL;
+	if (f->view && json_object_object_get_ex(f->view, path, &o) && json_number(o, "Version") == previous)
+		return json_object_get(o);
+	memcpy(one.epoch, f->epoch, sizeof(one.epoch));
+	if (follower_fetch(&one, 0, 1, false, &events, &more, &e) < 0 || json_object_array_length(events) == 0)
+		return NULL;
+	o = json_object_array_get_idx(events, 0);
+	return json_number(o, "version") == previous ? json_object_get(json_object_object_get(o, "properties")) : NULL;
+}
+
 /* ---- moments ------------------------------------------------------------------------------------------------------- */
 
 int moment_parse(const char *option, const char *text, struct moment *ret)

@@ -48,6 +48,13 @@ int follower_fetch(struct follower *f, uint64_t timeout, uint32_t max, bool star
 /* Take an event into the view. */
 void follower_apply(struct follower *f, json_object *event);
 
+/*
+ * follower_before() - what an object was before an event: its properties as of the version that the event names
+ *
+ * From the view, or else from history. Return: a reference; NULL: it was not there, or nobody knows any more.
+ */
+json_object *follower_before(struct follower *f, json_object *event);
+
 int moment_parse(const char *option, const char *text, struct moment *ret);
 /*
  * Go to a moment: to just before the first event that is not older. Times are looked for by halving, versions are

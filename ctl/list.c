@@ -173,11 +173,11 @@ static void add_job(struct table *t, json_object *o)
 int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	static const struct column columns[] = {{"NAME", false, true, false},	  {"STATE", false, false, false},
-						{"REASON", false, true, false},	  {"ID", true, false, false},
-						{"VCPUS", true, false, false},	  {"MEMORY", true, false, false},
-						{"PERSISTENT", false, false, false}, {"AUTOSTART", false, false, false},
+						{"REASON", false, true, false, 4},	  {"ID", true, false, false, 6},
+						{"VCPUS", true, false, false, 5},	  {"MEMORY", true, false, false},
+						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	  {"CONNECTION", false, true, true},
-						{"TITLE", false, true, true}};
+						{"TITLE", false, true, true, 1}};
 	_cleanup_(json_putp) json_object *objects = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	bool several;
@@ -218,9 +218,9 @@ int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	static const struct column columns[] = {{"NAME", false, true, false},	{"STATE", false, false, false},
-						{"TYPE", false, false, false},	{"CAPACITY", true, false, false},
+						{"TYPE", false, false, false, 4},	{"CAPACITY", true, false, false},
 						{"ALLOCATION", true, false, false}, {"AVAILABLE", true, false, false},
-						{"PERSISTENT", false, false, false}, {"AUTOSTART", false, false, false},
+						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
 	_cleanup_(json_putp) json_object *objects = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
@@ -257,8 +257,8 @@ int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
 int verb_networks(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	static const struct column columns[] = {{"NAME", false, true, false},	{"STATE", false, false, false},
-						{"TYPE", false, false, false},	{"BRIDGE", false, false, true},
-						{"PERSISTENT", false, false, false}, {"AUTOSTART", false, false, false},
+						{"TYPE", false, false, false, 4},	{"BRIDGE", false, false, true, 5},
+						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
 	_cleanup_(json_putp) json_object *objects = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
@@ -313,8 +313,8 @@ int verb_connections(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	static const struct column columns[] = {{"LABEL", false, true, false},	 {"STATE", false, false, false},
 						{"DRIVER", false, false, false}, {"URI", false, true, false},
-						{"HOST", false, true, true},	 {"HYPERVISOR", false, true, true},
-						{"EVENTS", false, false, true},	 {"ERROR", false, false, true}};
+						{"HOST", false, true, true, 2},	 {"HYPERVISOR", false, true, true, 1},
+						{"EVENTS", false, false, true, 3},	 {"ERROR", false, false, true}};
 	_cleanup_(json_putp) json_object *objects = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	int r = listing(c, KIND_CONNECTION, args, n, &objects);
@@ -404,9 +404,9 @@ int verb_jobs(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	static const struct column columns[] = {{"JOB", true, false, false},	 {"OPERATION", false, false, false},
 						{"OBJECT", false, true, false},	 {"STATE", false, false, false},
-						{"PROGRESS", true, false, false}, {"DONE", true, false, true},
-						{"RUNNING", true, false, false}, {"REMAINING", true, false, false},
-						{"STARTED BY", false, false, false}, {"ERROR", false, false, true}};
+						{"PROGRESS", true, false, false}, {"DONE", true, false, true, 2},
+						{"RUNNING", true, false, false, 3}, {"REMAINING", true, false, false},
+						{"STARTED BY", false, false, false, 1}, {"ERROR", false, false, true}};
 	_cleanup_(json_putp) json_object *jobs = json_object_new_array();
 	_cleanup_(table_freep) struct table *t = table_new(columns, ELEMENTS(columns));
 	struct snapshot s = {0};
@@ -441,9 +441,9 @@ int verb_jobs(struct ctl *c, const struct verb *v, char **args, int n)
 
 static int print_volumes(struct ctl *c, json_object *volumes)
 {
-	static const struct column columns[] = {{"NAME", false, true, false},	  {"TYPE", false, false, false},
+	static const struct column columns[] = {{"NAME", false, true, false},	  {"TYPE", false, false, false, 4},
 						{"FORMAT", false, false, true},	  {"CAPACITY", true, false, false},
-						{"ALLOCATION", true, false, false}, {"PATH", false, true, true}};
+						{"ALLOCATION", true, false, false}, {"PATH", false, true, true, 1}};
 	_cleanup_(table_freep) struct table *t = table_new(columns, ELEMENTS(columns));
 
 	if (!t)

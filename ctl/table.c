@@ -81,21 +81,43 @@ size_t table_rows(const struct table *t)
 	return t->n / t->n_columns;
 }
 
+/* Columns of a line, when what may be cut is no wider than that. */
+static unsigned line_width(const struct table *t, const unsigned *widths, unsigned cut)
+{
+	unsigned sum = 0;
+
+	for (size_t i = 0; i < t->n_columns; i++)
+		if (widths[i] > 0)
+			sum += (sum ? 2 : 0) + (t->columns[i].cut && widths[i] > cut ? cut : widths[i]);
+	return sum;
+}
+
+/* Leave out what matters least, until the rest would fit with a little cutting. */
+static void drop_columns(const struct table *t, unsigned *widths, unsigned limit)
+{
+	while (line_width(t, widths, 16) > limit) {
+		size_t least = t->n_columns;
+
+		for (size_t i = 0; i < t->n_columns; i++)
+			if (widths[i] > 0 && t->columns[i].drop &&
+			    (least == t->n_columns || t->columns[i].drop < t->columns[least].drop))
+				least = i;
+		if (least == t->n_columns)
+			return;
+		widths[least] = 0;
+	}
+}
+
 /* Take from the widest column that may be cut, a column at a time, until the line fits. */
 static void shrink(const struct table *t, unsigned *widths, unsigned limit)
 {
-	for (;;) {
-		unsigned sum = 0;
+	while (line_width(t, widths, UINT32_MAX) > limit) {
 		size_t widest = t->n_columns;
 
-		for (size_t i = 0; i < t->n_columns; i++) {
-			if (widths[i] == 0)
-				continue;
-			sum += widths[i] + (sum ? 2 : 0);
-			if (t->columns[i].cut && widths[i] > 8 && (widest == t->n_columns || widths[i] > widths[widest]))
+		for (size_t i = 0; i < t->n_columns; i++)
+			if (t->columns[i].cut && widths[i] > 6 && (widest == t->n_columns || widths[i] > widths[widest]))
 				widest = i;
-		}
-		if (sum <= limit || widest == t->n_columns)
+		if (widest == t->n_columns)
 			return;
 		widths[widest]--;
 	}
@@ -119,8 +141,10 @@ static void measure(const struct ctl *c, const struct table *t, unsigned *widths
 			widths[i] = 1;
 	}
 	/* Only a terminal has an end; a pager scrolls sideways, but nobody likes to. */
-	if (!c->full && (isatty(STDOUT_FILENO) || c->pager > 0 || getenv("COLUMNS")))
+	if (!c->full && (isatty(STDOUT_FILENO) || c->pager > 0 || getenv("COLUMNS"))) {
+		drop_columns(t, widths, c->columns);
 		shrink(t, widths, c->columns);
+	}
 }
 
 static void print_line(const struct ctl *c, const struct table *t, const unsigned *widths, size_t row, bool titles)

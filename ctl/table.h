@@ -10,6 +10,7 @@ struct column {
 	bool right; /* numbers */
 	bool cut;   /* may be shortened when the terminal is too narrow */
 	bool hide_empty; /* leave it out when all its cells are empty */
+	unsigned char drop; /* on a narrow terminal the lowest goes first; 0: it stays */
 };
 
 struct table;

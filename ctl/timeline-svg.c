@@ -222,7 +222,7 @@ static void write_jobs(struct drawing *d, const struct lane *l, double y)
 static void write_lane(struct drawing *d, const struct lane *l)
 {
 	double height = lane_height(d->t, l), middle = d->y + ROW / 2.0, share = lane_share(d->t, l);
-	_cleanup_(freep) char *name = text_fit(d->t->c, l->name, (unsigned)((d->left - MARGIN - 16) / 13 / 0.58));
+	_cleanup_(freep) char *name = text_fit(d->t->c, l->name, (unsigned)((d->left - MARGIN - 16) / 13 / 0.58 + 0.5));
 
 	fprintf(d->f, "<text x=\"%.1f\" y=\"%.1f\" class=\"name\" text-anchor=\"end\">", d->left - 14, middle + 4.5);
 	escaped(d->f, name ? name : "");

@@ -222,20 +222,36 @@ static void print_jobs(const struct canvas *v, const struct lane *l)
 		putchar('\n');
 }
 
-static void print_legend(const struct canvas *v)
+/* Goes on in the next line when the one is full. */
+static void legend_entry(const struct canvas *v, unsigned *at, unsigned cell, const char *words)
 {
 	const struct ctl *c = v->t->c;
+	unsigned width = text_width(words) + (cell < LIFE_MAX ? 3 : 2);
+
+	if (*at > 0 && *at + 3 + width > v->width + 6) {
+		putchar('\n');
+		*at = 0;
+	}
+	spaces(*at ? 3 : v->names + 2);
+	*at += (*at ? 3 : 0) + width;
+	if (cell < LIFE_MAX)
+		printf("%s%s%s%s", colour_on(c, v->colours[cell]), v->glyphs[cell], v->glyphs[cell], colour_off(c));
+	else
+		print_sign(c, cell);
+	printf(" %s", words);
+}
+
+static void print_legend(const struct canvas *v)
+{
+	unsigned at = 0;
 
 	putchar('\n');
-	spaces(v->names + 2);
-	for (int i = LIFE_OFF; i < LIFE_MAX; i++)
-		printf("%s%s%s%s %s   ", colour_on(c, v->colours[i]), v->glyphs[i], v->glyphs[i], colour_off(c), life_words[i]);
-	print_sign(c, LIFE_MAX + MARK_REBOOT);
-	fputs(" rebooted   ", stdout);
-	print_sign(c, LIFE_MAX + MARK_TROUBLE);
-	fputs(" trouble   ", stdout);
-	print_sign(c, CELL_RESTART);
-	puts(" broker restarted");
+	for (unsigned i = LIFE_OFF; i < LIFE_MAX; i++)
+		legend_entry(v, &at, i, life_words[i]);
+	legend_entry(v, &at, LIFE_MAX + MARK_REBOOT, "rebooted");
+	legend_entry(v, &at, LIFE_MAX + MARK_TROUBLE, "trouble");
+	legend_entry(v, &at, CELL_RESTART, "broker restarted");
+	putchar('\n');
 }
 
 int timeline_print(struct timeline *t, unsigned columns)

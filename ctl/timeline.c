@@ -138,21 +138,12 @@ static enum life life_before(const char *event, enum life after)
 static enum life look_before(struct timeline *t, json_object *event, enum life after)
 {
 	const char *name = json_text(event, "event");
-	uint64_t previous = json_number(event, "previous");
-	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-	_cleanup_(json_putp) json_object *events = NULL;
-	struct follower one = {.c = t->c, .kinds = KINDS(KIND_DOMAIN), .object = json_text(event, "object")};
-	json_object *first, *properties;
-	bool more;
+	_cleanup_(json_putp) json_object *properties = NULL;
 
-	if (previous == 0 || strcmp(name, "Added") == 0)
+	if (strcmp(name, "Added") == 0)
 		return LIFE_NONE;
-	memcpy(one.epoch, t->f.epoch, sizeof(one.epoch));
-	one.after = previous - 1;
-	if (follower_fetch(&one, 0, 1, false, &events, &more, &e) < 0 || json_object_array_length(events) == 0)
-		return life_before(name, after);
-	first = json_object_array_get_idx(events, 0);
-	if (json_number(first, "version") != previous || !json_object_object_get_ex(first, "properties", &properties))
+	properties = follower_before(&t->f, event);
+	if (!properties)
 		return life_before(name, after);
 	return life_of(properties);
 }

@@ -303,7 +303,8 @@ static int read_history(struct watch *w, uint64_t until, uint64_t until_time, st
 	bool more = true;
 	int r = EXIT_OK;
 
-	while (more && w->f.after < until && r == EXIT_OK && !ferror(stdout)) {
+	/* once in any case: what cannot be followed is to be refused */
+	do {
 		_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
 		_cleanup_(json_putp) json_object *events = NULL;
 		int q = follower_fetch(&w->f, 0, 0, true, &events, &more, &e);
@@ -320,7 +321,7 @@ static int read_history(struct watch *w, uint64_t until, uint64_t until_time, st
 			if (!tail)
 				follower_apply(&w->f, event);
 		}
-	}
+	} while (more && w->f.after < until && r == EXIT_OK && !ferror(stdout));
 	return r;
 }
 
