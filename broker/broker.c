@@ -150,7 +150,7 @@ static void mark_dirty(struct broker *b, struct object *o)
 	o->dirty = true;
 }
 
-static const char *connection_path_of(const struct object *o)
+const char *object_connection_path(const struct object *o)
 {
 	return o->connection && o->connection->object ? o->connection->object->path : o->stored_connection;
 }
@@ -165,7 +165,7 @@ void broker_emit(struct broker *b, struct object *o, const char *name, const cha
 	(void)props_schema(o->kind, &n);
 	if (!props)
 		props = must(props_copy(o->props));
-	e = must(event_new(o->kind, o->path, connection_path_of(o), name, reason));
+	e = must(event_new(o->kind, o->path, object_connection_path(o), name, reason));
 	e->version = history_next(b->history);
 	e->previous = added ? 0 : o->version;
 	e->timestamp = clock_realtime(b->clock);
@@ -242,7 +242,7 @@ static void flush_once(struct broker *b)
 		o->dirty = false;
 		if (o->gone)
 			continue;
-		if (history_put(b->history, o->kind, o->path, connection_path_of(o), o->version, o->incarnation, o->props,
+		if (history_put(b->history, o->kind, o->path, object_connection_path(o), o->version, o->incarnation, o->props,
 				o->xml, o->xml_inactive, o->extra) < 0)
 			log_debug("%s could not be kept", o->path);
 	}
@@ -377,6 +377,11 @@ static int on_stored(const struct history_object *s, void *userdata)
 	return 0;
 }
 
+static int by_incarnation(const struct object *a, const struct object *b)
+{
+	return a->incarnation < b->incarnation ? -1 : a->incarnation > b->incarnation;
+}
+
 int broker_new(const struct broker_config *config, sd_event *event, struct clock *clock, struct broker **ret,
 	       struct failure *f)
 {
@@ -405,6 +410,9 @@ int broker_new(const struct broker_config *config, sd_event *event, struct clock
 	r = history_load(b->history, on_stored, b);
 	if (r < 0)
 		return failure_set(f, VIREO_OPERATION_FAILED, "cannot read the objects of the last run: %s", strerror(-r));
+	/* In order of appearance, whatever the order in the store. */
+	for (enum kind k = 0; k < KIND_MAX; k++)
+		DL_SORT(b->first[k], by_incarnation);
 	jobs_restored(b);
 	broker_flush(b);
 	*ret = TAKE(b);

@@ -29,7 +29,7 @@ struct object {
 	bool dirty, gone;     /* the broker's: to be stored; removed in this turn */
 	UT_hash_handle by_path;
 	UT_hash_handle by_uuid; /* in its connection's table of its kind */
-	struct object *prev, *next; /* in the broker's list of its kind, in order of appearance */
+	struct object *prev, *next; /* in the broker's list of its kind, in order of incarnation */
 };
 
 /* Objects are named by their path on the bus everywhere, in history too; the broker knows no more of the bus than that. */
@@ -38,3 +38,5 @@ struct object {
 
 /* "/org/vireo1/connection/<label>/domain/_<uuid>". Owned by the caller; NULL: no memory. */
 char *object_path(enum kind kind, const char *connection_path, sd_id128_t uuid);
+/* Path of the connection it belongs to; of a job, that of its object. Borrowed; NULL when it never had one. */
+const char *object_connection_path(const struct object *o);

@@ -33,7 +33,7 @@ static int get_features(sd_bus *bus, const char *path, const char *interface, co
 	int r = sd_bus_message_open_container(reply, 'a', "s");
 
 	if (r >= 0)
-		r = sd_bus_message_append(reply, "sss", "snapshot", "events", "digest");
+		r = sd_bus_message_append(reply, "ssss", "snapshot", "events", "watch", "digest");
 	if (r >= 0 && f->config.private_signals)
 		r = sd_bus_message_append(reply, "s", "private");
 	return r < 0 ? r : sd_bus_message_close_container(reply);
@@ -233,14 +233,6 @@ static int method_close(sd_bus_message *m, void *userdata, sd_bus_error *error)
 						.object = broker_find(face->broker, c->connection)});
 }
 
-/* ---- not there yet ------------------------------------------------------------------------------------------- */
-
-static int method_not_yet(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	return sd_bus_error_setf(error, vireo_error_name(VIREO_NOT_SUPPORTED),
-				 "%s is not in this version; see the property Features", sd_bus_message_get_member(m));
-}
-
 const sd_bus_vtable manager_vtable[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_PROPERTY("Epoch", "s", get_epoch, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
@@ -256,7 +248,7 @@ const sd_bus_vtable manager_vtable[] = {
 		SD_BUS_ARGS("s", epoch, "t", after, "u", max, "t", timeout, "a{sv}", options),
 		SD_BUS_RESULT("t", version, "b", more, "a(ttsossta{sv}a{sv})", events), method_get_events,
 		SD_BUS_VTABLE_UNPRIVILEGED),
-	SD_BUS_METHOD_WITH_ARGS("Watch", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("h", stream), method_not_yet,
+	SD_BUS_METHOD_WITH_ARGS("Watch", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("h", stream), method_watch,
 		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("Sync", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("t", version), method_sync,
 		SD_BUS_VTABLE_UNPRIVILEGED),

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broker/stream.h"
 #include "face.h"
 
 /* ---- which objects there are --------------------------------------------------------------------------------- */
@@ -242,7 +243,9 @@ int face_new(struct broker *b, sd_bus *bus, const struct face_config *config, st
 	if (config)
 		f->config = *config;
 	f->signals.told = broker_version(b);
-	r = show(f);
+	r = streams_new(b, sd_bus_get_event(bus), &f->streams);
+	if (r >= 0)
+		r = show(f);
 	if (r < 0)
 		return r;
 	f->listener = (struct broker_listener){.events = on_events, .progress = on_progress, .userdata = f};
@@ -260,6 +263,8 @@ void face_free(struct face *f)
 	while (f->held)
 		held_free(f->held);
 	peers_free(f);
+	watches_free(f, NULL);
+	streams_free(f->streams);
 	signals_free(f);
 	for (unsigned i = 0; i < f->n_slots; i++)
 		sd_bus_slot_unref(f->slots[i]);
@@ -272,7 +277,7 @@ bool face_is_busy(struct face *f)
 {
 	struct peer *p, *tmp;
 
-	if (f->held)
+	if (f->held || f->watches)
 		return true;
 	HASH_ITER(hh, f->peers, p, tmp)
 		if (p->subscription)

@@ -227,8 +227,7 @@ static bool is_epoch(const char *s)
 	return true;
 }
 
-/* May one follow from here? */
-static int check_cursor(struct face *f, const char *epoch, uint64_t after, struct failure *failure)
+int events_check_cursor(struct face *f, const char *epoch, uint64_t after, struct failure *failure)
 {
 	if (!epoch[0])
 		return failure_set(failure, VIREO_INVALID_ARGS,
@@ -274,7 +273,7 @@ int method_get_events(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		r = failure_set(&f, VIREO_INVALID_ARGS, "a timeout of %" PRIu64 " µs is too long: 20000000 at most",
 				timeout);
 	if (r == 0)
-		r = check_cursor(face, epoch, p->cursor, &f);
+		r = events_check_cursor(face, epoch, p->cursor, &f);
 	if (r != 0)
 		return held_refuse(&p->held, r, &f);
 	p->deadline = clock_monotonic(face->clock) + timeout;

@@ -104,6 +104,7 @@ struct peer {
 	sd_bus_slot *asking;
 	struct held *held;
 	unsigned n_held;
+	unsigned n_watches;
 	struct filter *subscription; /* NULL: none */
 	UT_hash_handle hh;
 };
@@ -170,6 +171,15 @@ int signals_send(struct face *f, sd_bus_message *m, const struct event *e);
 void events_wake(struct face *f, struct event *const *events, size_t n);
 void open_wake(struct face *f, struct event *const *events, size_t n);
 int method_get_events(sd_bus_message *m, void *userdata, sd_bus_error *error);
+/* May one follow from here? 0, or a positive vireo_error. */
+int events_check_cursor(struct face *f, const char *epoch, uint64_t after, struct failure *failure);
+
+/* ---- Watch (watch.c) ----------------------------------------------------------------------------------------- */
+
+struct watch;
+int method_watch(sd_bus_message *m, void *userdata, sd_bus_error *error);
+/* End the streams of this peer; of all with NULL. */
+void watches_free(struct face *f, const struct peer *p);
 int method_open(sd_bus_message *m, void *userdata, sd_bus_error *error);
 /* VIREO_INVALID_URI for a URI that only the configuration may contain. */
 int open_check_uri(const char *uri, struct failure *f);
@@ -238,4 +248,6 @@ struct face {
 	struct peer *peers;
 	sd_bus_slot *leaving; /* the match that tells who left the bus; while there are peers */
 	struct signals signals;
+	struct streams *streams;
+	struct watch *watches;
 };

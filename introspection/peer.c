@@ -19,6 +19,7 @@ static void peer_free(struct peer *p)
 
 	while (p->held)
 		held_free(p->held);
+	watches_free(f, p);
 	HASH_DEL(f->peers, p);
 	sd_bus_slot_unref(p->asking);
 	filter_free(p->subscription);

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "stream.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "util/log.h"
+
+/* Lines are made until the buffer holds so much; one line may be larger. */
+#define BUFFER_TARGET ((size_t)64 << 10)
+/* Of history, looked at in one turn: a narrow filter on a long history must not keep the loop. */
+#define SCAN_EVENTS 256u
+/* Of objects, looked at in one turn. */
+#define SCAN_OBJECTS 4096u
+
+enum phase {
+	SNAPSHOT, /* lines of objects */
+	REPLAY,	  /* events since the snapshot began, up to a bookmark */
+	FOLLOW,	  /* events */
+	ENDING,	  /* the last line is in the buffer */
+};
+
+struct stream {
+	struct streams *all;
+	struct stream_config config;
+	enum phase phase;
+	uint64_t cursor;    /* every event up to it was written or not wanted */
+	uint64_t told;	    /* the version that the reader was last told: by an event or a bookmark */
+	uint64_t sequence;  /* of the next line */
+	uint64_t id;	    /* for ids of lines that are no event */
+	uint64_t began;	    /* SNAPSHOT, REPLAY: version of the beginning / of the bookmark to come */
+	enum kind kind;	    /* SNAPSHOT: where we are */
+	uint64_t incarnation;
+	int fd;
+	sd_event_source *source;
+	bool armed; /* waits for the socket to take more */
+	char *buffer;
+	size_t size, done; /* bytes in it, bytes of them written */
+	bool failed;	   /* no memory for a line: ends without a word, rather than leave one out */
+	struct timer heartbeat, later;
+	struct stream *prev, *next;
+};
+
+struct streams {
+	struct broker *broker;
+	sd_event *event;
+	char *source;
+	struct broker_listener listener;
+	struct stream *first;
+	size_t n;
+};
+
+static void pump(struct stream *s);
+
+/* ---- buffer ------------------------------------------------------------------------------------------------------- */
+
+static bool buffer_has_room(const struct stream *s)
+{
+	return s->size < BUFFER_TARGET && !s->failed;
+}
+
+/* Takes the line. */
+static void put(struct stream *s, char *line, size_t size)
+{
+	char *bigger;
+
+	if (!line) {
+		s->failed = true;
+		return;
+	}
+	if (!s->buffer) {
+		s->buffer = line;
+		s->size = size;
+		s->done = 0;
+		s->sequence++;
+		return;
+	}
+	bigger = realloc(s->buffer, s->size + size);
+	if (!bigger) {
+		s->failed = true;
+		free(line);
+		return;
+	}
+	memcpy(bigger + s->size, line, size);
+	free(line);
+	s->buffer = bigger;
+	s->size += size;
+	s->sequence++;
+}
+
+static void put_mark(struct stream *s, const char *type, const char *key, uint64_t number)
+{
+	char id[64], *line;
+	size_t size = 0;
+
+	snprintf(id, sizeof(id), "%016" PRIx64 ".%" PRIu64, s->id, s->sequence);
+	line = stream_line_mark(s->all->source, id, clock_realtime(broker_clock(s->all->broker)), type, key, number,
+				s->sequence, &size);
+	put(s, line, size);
+}
+
+static void put_bookmark(struct stream *s)
+{
+	put_mark(s, "Bookmark", "version", s->cursor);
+	s->told = s->cursor;
+}
+
+/* ---- what comes next ----------------------------------------------------------------------------------------------- */
+
+/*
+ * The next object that was there when the stream began: in order of kind, then of incarnation, which is the order of the
+ * broker's lists. An object that has come since is told by its Added.
+ */
+static struct object *next_object(struct stream *s)
+{
+	struct object *o;
+
+	for (; s->kind < KIND_MAX; s->kind++, s->incarnation = 0) {
+		for (o = broker_first(s->all->broker, s->kind); o; o = o->next)
+			if (o->incarnation > s->incarnation && o->incarnation <= s->began)
+				return o;
+	}
+	return NULL;
+}
+
+/* Return: is there more to do at once? */
+static bool make_snapshot(struct stream *s)
+{
+	unsigned looked = 0;
+	struct object *o = next_object(s), *following;
+
+	while (o && buffer_has_room(s) && looked++ < SCAN_OBJECTS) {
+		s->incarnation = o->incarnation;
+		if (s->config.wants(o->kind, o->path, object_connection_path(o), NULL, s->config.userdata)) {
+			char id[64], *line;
+			size_t size = 0;
+
+			snprintf(id, sizeof(id), "%016" PRIx64 ".%" PRIu64, s->id, s->sequence);
+			if (o->kind == KIND_JOB)
+				broker_job_refresh(o);
+			line = stream_line_snapshot(s->all->source, id, clock_realtime(broker_clock(s->all->broker)), o,
+						    s->config.xml, s->sequence, &size);
+			put(s, line, size);
+		}
+		/* Mostly the next in the list is the next in order. */
+		following = o->next;
+		o = following && following->incarnation > s->incarnation && following->incarnation <= s->began ? following
+													       : next_object(s);
+	}
+	if (o)
+		return true;
+	s->phase = REPLAY;
+	s->cursor = s->began;
+	s->began = broker_version(s->all->broker);
+	return true;
+}
+
+static bool wants(enum kind kind, const char *path, const char *connection, const char *name, void *userdata)
+{
+	struct stream *s = userdata;
+
+	return s->config.wants(kind, path, connection, name, s->config.userdata);
+}
+
+static int on_event(struct event *e, void *userdata)
+{
+	struct stream *s = userdata;
+	size_t size = 0;
+	char *line;
+
+	if (!buffer_has_room(s))
+		return HISTORY_NOT_THIS;
+	line = stream_line_event(s->all->source, e, s->config.xml, s->sequence, &size);
+	put(s, line, size);
+	if (s->failed)
+		return -ENOMEM;
+	s->told = e->version;
+	return 0;
+}
+
+static void make_gone(struct stream *s)
+{
+	uint64_t oldest = broker_oldest(s->all->broker);
+
+	put_mark(s, "Gone", "oldest", oldest > 0 ? oldest - 1 : 0);
+	s->phase = ENDING;
+}
+
+/* Return: is there more to do at once? */
+static bool make_events(struct stream *s)
+{
+	struct broker *b = s->all->broker;
+	struct failure f = {0};
+	struct history_query q = {.after = s->cursor, .scan = SCAN_EVENTS, .xml = s->config.xml, .wants = wants, .fn = on_event,
+				  .userdata = s};
+	int r;
+
+	if (s->cursor < broker_version(b)) {
+		r = history_read_some(broker_history(b), &q, &s->cursor, &f);
+		failure_clear(&f);
+		if (r == VIREO_GONE) {
+			make_gone(s);
+			return true;
+		}
+		if (r != 0) {
+			log_warning("a stream ends: history cannot be read: %s", r < 0 ? strerror(-r) : "failed");
+			s->failed = true;
+			return true;
+		}
+	}
+	if (s->phase == REPLAY && s->cursor >= s->began) {
+		put_bookmark(s);
+		s->phase = FOLLOW;
+	}
+	return s->cursor < broker_version(b);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------- */
+
+static void end_stream(struct stream *s)
+{
+	void (*ended)(struct stream *, void *) = s->config.ended;
+	void *userdata = s->config.userdata;
+
+	if (ended)
+		ended(s, userdata);
+	stream_free(s);
+}
+
+static void arm(struct stream *s, bool on)
+{
+	if (s->armed == on)
+		return;
+	s->armed = on;
+	/* Hang-ups are always told. */
+	(void)sd_event_source_set_io_events(s->source, on ? EPOLLOUT : 0);
+}
+
+/* Return: 1 all is written, 0 the socket takes no more now, negative: the reader is gone. */
+static int flush(struct stream *s)
+{
+	while (s->done < s->size) {
+		ssize_t n = send(s->fd, s->buffer + s->done, s->size - s->done, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return 0;
+		if (n < 0)
+			return -errno;
+		s->done += (size_t)n;
+	}
+	free(TAKE(s->buffer));
+	s->size = s->done = 0;
+	return 1;
+}
+
+static void on_later(struct timer *t, void *userdata)
+{
+	pump(userdata);
+}
+
+static void on_heartbeat(struct timer *t, void *userdata)
+{
+	struct stream *s = userdata;
+
+	if (s->phase == FOLLOW && !s->buffer && s->cursor >= broker_version(s->all->broker))
+		put_bookmark(s);
+	pump(s);
+}
+
+/* Make what fits, write what the socket takes; then wait for one of the two. A turn of the loop for each bufferful: */
+static void pump(struct stream *s)
+{
+	bool more = true, idle;
+	int r;
+
+	timer_clear(&s->later);
+	idle = !s->buffer;
+	if (s->phase != ENDING && buffer_has_room(s) && idle)
+		more = s->phase == SNAPSHOT ? make_snapshot(s) : make_events(s);
+	if (s->failed) {
+		end_stream(s);
+		return;
+	}
+	r = flush(s);
+	if (r < 0 || (r > 0 && s->phase == ENDING)) {
+		end_stream(s);
+		return;
+	}
+	arm(s, r == 0);
+	if (r > 0 && more)
+		timer_in(broker_clock(s->all->broker), &s->later, 0, on_later, s);
+	if (s->config.heartbeat && s->phase == FOLLOW)
+		timer_in(broker_clock(s->all->broker), &s->heartbeat, s->config.heartbeat, on_heartbeat, s);
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct stream *s = userdata;
+
+	/* Whoever shuts down its reading side, or closes, wants no more. */
+	if (revents & (EPOLLHUP | EPOLLERR))
+		end_stream(s);
+	else
+		pump(s);
+	return 0;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------------- */
+
+static void on_events(struct event *const *events, size_t n, void *userdata)
+{
+	struct streams *all = userdata;
+	struct stream *s;
+
+	/* From the loop: a listener shall be quick. Those that still write come by themselves. */
+	DL_FOREACH(all->first, s)
+	if (!s->buffer && !s->later.set)
+		timer_in(broker_clock(all->broker), &s->later, 0, on_later, s);
+}
+
+int streams_new(struct broker *b, sd_event *event, struct streams **ret)
+{
+	_cleanup_(streams_freep) struct streams *all = calloc(1, sizeof(*all));
+
+	if (!all)
+		return -ENOMEM;
+	all->broker = b;
+	all->event = event;
+	all->source = stream_source(broker_epoch(b));
+	all->listener = (struct broker_listener){.events = on_events, .userdata = all};
+	broker_add_listener(b, &all->listener);
+	if (!all->source)
+		return -ENOMEM;
+	*ret = TAKE(all);
+	return 0;
+}
+
+void streams_free(struct streams *all)
+{
+	if (!all)
+		return;
+	while (all->first)
+		stream_free(all->first);
+	broker_remove_listener(all->broker, &all->listener);
+	free(all->source);
+	free(all);
+}
+
+size_t streams_count(struct streams *all)
+{
+	return all->n;
+}
+
+int stream_new(struct streams *all, const struct stream_config *config, struct stream **ret, int *ret_fd)
+{
+	struct stream *s;
+	int fds[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+		return -errno;
+	s = calloc(1, sizeof(*s));
+	if (!s) {
+		close(fds[0]);
+		close(fds[1]);
+		return -ENOMEM;
+	}
+	s->all = all;
+	s->config = *config;
+	s->sequence = 1;
+	s->id = clock_random(broker_clock(all->broker));
+	s->fd = fds[0];
+	s->phase = config->initial ? SNAPSHOT : FOLLOW;
+	s->began = broker_version(all->broker);
+	s->cursor = s->told = config->initial ? s->began : config->after;
+	DL_APPEND(all->first, s);
+	all->n++;
+	r = sd_event_add_io(all->event, &s->source, s->fd, 0, on_io, s);
+	if (r < 0) {
+		stream_free(s);
+		close(fds[1]);
+		return r;
+	}
+	(void)sd_event_source_set_description(s->source, "stream");
+	/* Readers come behind events: the story goes on whoever reads it. */
+	(void)sd_event_source_set_priority(s->source, SD_EVENT_PRIORITY_NORMAL + 10);
+	/* The reader only reads. */
+	(void)shutdown(fds[0], SHUT_RD);
+	timer_in(broker_clock(all->broker), &s->later, 0, on_later, s);
+	*ret = s;
+	*ret_fd = fds[1];
+	return 0;
+}
+
+void stream_end_access_changed(struct stream *s)
+{
+	if (s->phase == ENDING)
+		return;
+	put_mark(s, "AccessChanged", NULL, 0);
+	s->phase = ENDING;
+	timer_in(broker_clock(s->all->broker), &s->later, 0, on_later, s);
+}
+
+void stream_free(struct stream *s)
+{
+	if (!s)
+		return;
+	timer_clear(&s->later);
+	timer_clear(&s->heartbeat);
+	sd_event_source_disable_unref(s->source);
+	close(s->fd);
+	free(s->buffer);
+	DL_DELETE(s->all->first, s);
+	s->all->n--;
+	free(s);
+}

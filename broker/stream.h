@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "broker.h"
+
+/*
+ * A client's place in history, written to its socket at its own pace: CloudEvents, one JSON object a line.
+ *
+ * There is no queue of events for a client: what it has not read is in history, and the stream reads on when the socket
+ * takes more. So a reader that stops costs one buffer, slows nobody, and when it reads on it gets everything, or a line that
+ * says that it has fallen out of history. Main loop's thread only.
+ *
+ *   [initial: a Snapshot line per object, the events since it began, a Bookmark] ──► events ──► waiting, heartbeats
+ *        end: Gone | AccessChanged | the reader closes | stream_free()
+ */
+struct streams; /* all of a broker */
+struct stream;
+
+struct stream_config {
+	bool initial;	    /* begin with a snapshot; else after version @after */
+	uint64_t after;	    /* at most the present version, and not below what history reaches */
+	uint64_t heartbeat; /* µs; a bookmark when nothing else came for so long; 0: none */
+	bool xml;
+	/* What this client wants, and may have. @name NULL: the object itself, for a snapshot line. */
+	bool (*wants)(enum kind kind, const char *path, const char *connection, const char *name, void *userdata);
+	/* The stream has ended by itself; it is freed behind this. Not called by stream_free(). */
+	void (*ended)(struct stream *s, void *userdata);
+	void *userdata;
+};
+
+/* @source: "urn:vireo:…:<epoch>" of the events. */
+int streams_new(struct broker *b, sd_event *event, struct streams **ret);
+void streams_free(struct streams *s);
+DEFINE_CLEANUP(struct streams *, streams_free)
+size_t streams_count(struct streams *s);
+
+/* @ret_fd: the reader's end, owned by the caller. Nothing is written before control returns to the loop. */
+int stream_new(struct streams *all, const struct stream_config *config, struct stream **ret, int *ret_fd);
+/* The reader's rights have changed: it is told, and the stream ends when it has read that. */
+void stream_end_access_changed(struct stream *s);
+void stream_free(struct stream *s);
+
+/* ---- lines (stream-line.c) ---------------------------------------------------------------------------------- */
+
+/* "urn:vireo:<machine, specific to this application>:<epoch>". Owned by the caller. */
+char *stream_source(const char *epoch);
+/*
+ * One line, with its end of line. @sequence goes in; owned by the caller; NULL: no memory. @id: of lines that are no event.
+ */
+char *stream_line_event(const char *source, const struct event *e, bool xml, uint64_t sequence, size_t *ret_size);
+char *stream_line_snapshot(const char *source, const char *id, uint64_t now, const struct object *o, bool xml,
+			   uint64_t sequence, size_t *ret_size);
+/* @type: "Bookmark" (number: version), "Gone" (number: oldest version), "AccessChanged". */
+char *stream_line_mark(const char *source, const char *id, uint64_t now, const char *type, const char *key, uint64_t number,
+		       uint64_t sequence, size_t *ret_size);
