@@ -9,7 +9,7 @@
 #include "world.h"
 
 /* Events that wait for delivery before the scripts wait for them. */
-#define BACKLOG_MAX 8192
+#define BACKLOG_MAX 1024
 /* Steps of one script before the lock is given away for once. */
 #define TURN 64
 

@@ -34,6 +34,8 @@ struct sim_kit {
 	char *trace;
 	struct report *hello, *goodbye;
 	uint64_t serial, token;
+	bool discard;
+	size_t discarded;
 };
 
 /* ---- reports ------------------------------------------------------------------------------------------------------ */
@@ -57,6 +59,11 @@ static void on_item(struct queue_item *item, void *userdata)
 		assert_non_null(k->hello);
 	if (r->type != REPORT_GOODBYE)
 		assert_null(k->goodbye);
+	if (k->discard && r->type == REPORT_OBSERVATION) {
+		k->discarded++;
+		report_free(r);
+		return;
+	}
 	if (k->n == k->size) {
 		k->size = k->size ? 2 * k->size : 64;
 		k->reports = reallocarray(k->reports, k->size, sizeof(*k->reports));
@@ -143,6 +150,17 @@ const char *kit_trace(struct sim_kit *k)
 void kit_clear(struct sim_kit *k)
 {
 	k->cleared = k->n;
+}
+
+void kit_discard(struct sim_kit *k, bool discard)
+{
+	k->discard = discard;
+	k->discarded = 0;
+}
+
+size_t kit_discarded(struct sim_kit *k)
+{
+	return k->discarded;
 }
 
 size_t kit_count(struct sim_kit *k)

@@ -40,6 +40,9 @@ void kit_settle(struct sim_kit *k);
 /* Since the last kit_clear(). Borrowed. */
 const char *kit_trace(struct sim_kit *k);
 void kit_clear(struct sim_kit *k);
+/* Observations are only counted from now on, or kept again. */
+void kit_discard(struct sim_kit *k, bool discard);
+size_t kit_discarded(struct sim_kit *k);
 size_t kit_count(struct sim_kit *k);
 const struct report *kit_report(struct sim_kit *k, size_t i); /* of those since the last kit_clear() */
 const struct hello *kit_hello(struct sim_kit *k);
