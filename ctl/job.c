@@ -21,7 +21,7 @@
 
 struct following {
 	struct ctl *c;
-	const char *path, *name;
+	const char *path, *name, *what;
 	json_object *properties;
 	struct progress progress;
 	bool over, waiting, lost, gone, stop_ready;
@@ -266,7 +266,8 @@ static char *hypervisors_words(struct following *j)
 static int judge(struct following *j, const char **ret_state)
 {
 	const char *state = json_text(j->properties, "State"), *operation = json_text(j->properties, "Operation");
-	_cleanup_(freep) char *words = NULL, *what = NULL;
+	_cleanup_(freep) char *words = NULL, *made = NULL;
+	const char *what = j->what;
 	json_object *error = NULL;
 
 	if (strcmp(state, "completed") == 0) {
@@ -281,8 +282,9 @@ static int judge(struct following *j, const char **ret_state)
 		complain("%s of “%s” was cancelled", operation, j->name);
 		return EXIT_CANCELLED;
 	}
-	if (asprintf(&what, "cannot %s “%s”", operation, j->name) < 0)
+	if (!what && asprintf(&made, "cannot %s “%s”", operation, j->name) < 0)
 		return out_of_memory();
+	what = what ? what : made;
 	words = hypervisors_words(j);
 	(void)json_object_object_get_ex(j->properties, "Error", &error);
 	if (error && json_object_is_type(error, json_type_array) && json_object_array_length(error) == 2) {
@@ -340,10 +342,10 @@ static int follow(struct following *j, const char **ret_state)
 	return judge(j, ret_state);
 }
 
-int job_follow(struct ctl *c, const char *job, const char *name, bool stop_ready, const char **ret_state)
+int job_follow(struct ctl *c, const char *job, const char *name, const char *what, bool stop_ready, const char **ret_state)
 {
 	_cleanup_(freep) char *safe = text_safe(name);
-	struct following j = {.c = c, .path = job, .name = safe ? safe : "", .stop_ready = stop_ready,
+	struct following j = {.c = c, .path = job, .name = safe ? safe : "", .what = what, .stop_ready = stop_ready,
 			      .properties = json_object_new_object()};
 	struct sigaction action = {.sa_handler = on_interrupt}, before;
 	sigset_t block, mask;

@@ -63,7 +63,7 @@ int verb_wait(struct ctl *c, const struct verb *v, char **args, int n)
 	int r = resolve_job(c, args[0], NULL, &job);
 
 	if (r == EXIT_OK)
-		r = job_follow(c, job, args[0], false, &state);
+		r = job_follow(c, job, args[0], NULL, false, &state);
 	if (r == EXIT_OK) {
 		struct begun b = {.job = job, .name = args[0]};
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libxml/parser.h>
 #include <limits.h>
 #include <string.h>
 #include <unistd.h>
@@ -187,7 +188,7 @@ int append_options(struct ctl *c, sd_bus_message *m, bool async, const char *fix
 }
 
 /* What stands between the object and the options, as the letters of the verb say. Letter by letter: an exit status. */
-static int append_argument(struct ctl *c, sd_bus_message *m, char letter, const char *text)
+static int append_argument(struct ctl *c, sd_bus_message *m, char letter, const char *text, char **ret_xml)
 {
 	_cleanup_(freep) char *owned = NULL;
 	uint64_t number;
@@ -203,6 +204,7 @@ static int append_argument(struct ctl *c, sd_bus_message *m, char letter, const 
 		r = read_text_file(text, &owned);
 		if (r == EXIT_OK)
 			error = sd_bus_message_append(m, "s", owned);
+		*ret_xml = TAKE(owned);
 		break;
 	case 't':
 		/* as virsh has it, memory without a unit would be KiB; nobody expects that. Bytes, as on the bus */
@@ -317,17 +319,6 @@ int say_done(struct ctl *c, const char *done, const struct begun *b, const char 
 	return EXIT_OK;
 }
 
-/* What was made of a file is called by its own name. */
-static void name_object(struct ctl *c, const struct verb *v, struct begun *b)
-{
-	int kind = b->object ? kind_from_path(b->object) : -1;
-
-	if (v->operation->kind != KIND_CONNECTION || kind < KIND_DOMAIN || kind > KIND_NETWORK)
-		return;
-	if (sd_bus_get_property_string(c->bus, VIREO_NAME, b->object, kind_interfaces[kind], "Name", NULL, &b->own_name) >= 0)
-		b->name = b->own_name;
-}
-
 static int finish(struct ctl *c, const struct verb *v, struct begun *b)
 {
 	const char *state = b->job ? "running" : "completed";
@@ -337,7 +328,9 @@ static int finish(struct ctl *c, const struct verb *v, struct begun *b)
 		/* without "pivot" a copy never ends by itself */
 		bool stop_ready = strncmp(v->operation->member, "Block", 5) == 0 && !is_given(c, "pivot");
 
-		r = job_follow(c, b->job, b->name, stop_ready, &state);
+		_cleanup_(freep) char *what = describe(v, b->name);
+
+		r = job_follow(c, b->job, b->name, what, stop_ready, &state);
 		/* the version that the call answered, if any, was of the beginning */
 		b->version = 0;
 		if (r == EXIT_OK && c->json != JSON_OFF) {
@@ -348,8 +341,6 @@ static int finish(struct ctl *c, const struct verb *v, struct begun *b)
 		}
 	}
 	fflush(stderr);
-	if (r == EXIT_OK)
-		name_object(c, v, b);
 	return r == EXIT_OK ? say_done(c, v->operation->done, b, state) : r;
 }
 
@@ -369,6 +360,24 @@ int operate_message(struct ctl *c, const struct verb *v, sd_bus_message *m, cons
 		r = finish(c, v, &b);
 	begun_clear(&b);
 	return r;
+}
+
+/* What a description calls its object; owned by the caller. NULL: it does not, or is broken, which others will say. */
+static char *name_in(const char *xml)
+{
+	xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
+	char *name = NULL;
+
+	for (xmlNode *n = root ? root->children : NULL; n && !name; n = n->next)
+		if (n->type == XML_ELEMENT_NODE && strcmp((const char *)n->name, "name") == 0) {
+			xmlChar *content = xmlNodeGetContent(n);
+
+			name = content ? strdup((const char *)content) : NULL;
+			xmlFree(content);
+		}
+	xmlFreeDoc(doc);
+	return name;
 }
 
 static int begin_one(struct ctl *c, const struct verb *v, const char *target, char **args, int n, struct begun *b)
@@ -391,7 +400,12 @@ static int begin_one(struct ctl *c, const struct verb *v, const char *target, ch
 	if (r == EXIT_OK)
 		r = client_new_call(c, &m, b->object, kind_interfaces[op->kind], op->member);
 	for (int i = 0; i < n && r == EXIT_OK; i++) {
-		r = append_argument(c, m, *spec, args[i]);
+		_cleanup_(freep) char *xml = NULL;
+
+		r = append_argument(c, m, *spec, args[i], &xml);
+		/* what is made of a file is called by its own name */
+		if (xml && op->kind == KIND_CONNECTION && (b->own_name = name_in(xml)))
+			b->name = b->own_name;
 		if (spec[1] && spec[1] != '+')
 			spec++;
 	}

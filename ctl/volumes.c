@@ -83,8 +83,15 @@ int verb_blockcopy(struct ctl *c, const struct verb *v, char **args, int n)
 
 int verb_autostart(struct ctl *c, const struct verb *v, char **args, int n)
 {
+	struct operation op = *v->operation;
+	struct verb unset = *v;
 	int first = EXIT_OK;
 
+	if (is_given(c, "disable")) {
+		op.done = "autostart unset";
+		unset.operation = &op;
+		v = &unset;
+	}
 	for (int i = 0; i < n; i++) {
 		_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 		int r = new_operation(c, v, args[i], &m);

@@ -141,6 +141,7 @@ static int relist(struct watch *w, const char *error_name)
 		(unsigned long)w->f.after);
 	if (before)
 		print_differences(w, before);
+	fflush(stdout);
 	return EXIT_OK;
 }
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / 'tests' / 'live'))
 from kit.bus import Bus  # noqa: E402
 from kit.loop import PATIENCE, wait_for  # noqa: E402,F401
 from kit.scope import Scope  # noqa: E402
-from kit.vireod import BusError, Vireod  # noqa: E402,F401
+from kit.vireod import BusError, Vireod, executable  # noqa: E402,F401
 
 VIREOCTL = os.environ.get('VIREOCTL', str(ROOT / 'build' / 'ctl' / 'vireoctl'))
 UUID = '5f2a3c1e-0000-4000-8000-0000000000'
