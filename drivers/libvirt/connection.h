@@ -19,7 +19,9 @@
  *                look, and ends everything when the connection is lost; closes it
  *   lookers      up to 4 a connection (follow.c): look at objects and post. One object is with one looker at a time
  *   settler      at most one a connection (settle.c): makes barriers
- *   operators    up to 4 a connection (ops.c), on the connection for operations; cancellers have a lane of their own
+ *   operators    up to 4 a connection (ops.c), on the connection for operations
+ *   lasting      the same for operations that last (save, migrate, upload), on another one: they don't hold others up
+ *   control      cancels, completes and asks how far operations are (jobs.c), on a third: gets through when all others hang
  *
  * The way of a cause: callback -> object's queue -> looker: a look -> post. All that waits for one object goes
  * out together, the look with the last. When a look takes long, the keeper posts the causes without it.
@@ -120,6 +122,9 @@ struct driver_connection {
 	char *uri;
 	virConnectPtr events; /* events and looks; set before HELLO, constant until the last user has gone */
 	virConnectPtr ops;    /* operations; may be the same */
+	pthread_mutex_t opening;	/* these two, opened when they are needed first (lv_extra) */
+	virConnectPtr lasting, control; /* operations that last; cancelling and progress */
+	bool own_world;			/* every connection to this URI has a world of its own. Written before HELLO */
 
 	pthread_mutex_t lock; /* everything below */
 	pthread_cond_t wake;  /* keeper */
@@ -130,7 +135,8 @@ struct driver_connection {
 	bool lost;	      /* the close callback was called */
 	bool ended;	      /* everything outstanding was answered; GOODBYE is posted or about to be */
 	char *lost_why;
-	struct workers *keeper, *lookers, *lister, *settler, *operators, *cancellers;
+	struct workers *keeper, *lookers, *lister, *settler, *operators, *lasters,
+		*controllers;
 
 	struct lv_object *objects; /* by key */
 	struct lv_line urgent, patient;
@@ -172,6 +178,9 @@ bool lv_submit(struct driver_connection *c, struct workers *pool, lv_work_fn fn,
 
 /* keeper.c */
 void lv_keeper(struct driver_connection *c, void *data);
+/* One of the connections that are opened on demand: @which is &c->lasting or &c->control. Borrowed; NULL and libvirt's error. */
+virConnectPtr lv_extra(struct driver_connection *c, virConnectPtr *which);
+virConnectPtr lv_open_one(const char *uri);
 /* Under the lock: have the keeper look at its deadlines not later than @at. */
 void lv_wake_keeper(struct driver_connection *c, uint64_t at);
 
@@ -240,8 +249,6 @@ void lv_fail_batches(struct driver_connection *c, const char *why);
 /* ops.c */
 extern const enum operation lv_operations[];
 void lv_operate(struct driver_connection *c, struct request *r);
-void lv_cancel(struct driver_connection *c, uint64_t token);
-void lv_complete(struct driver_connection *c, uint64_t token);
 void lv_op_finish(struct driver_connection *c, struct lv_op *op); /* post RESULT; takes @op */
 void lv_fail_operations(struct driver_connection *c, const char *why);
 /* Keeper, not under the lock: operations that last no longer hold looks up. Return: when to come again. */

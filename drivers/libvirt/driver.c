@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "jobs.h"
 #include "libvirt-driver.h"
 #include "loop.h"
 #include "util/log.h"
@@ -98,6 +99,7 @@ void lv_unref(struct driver_connection *c)
 	pthread_cond_destroy(&c->room);
 	pthread_cond_destroy(&c->wake);
 	pthread_mutex_destroy(&c->lock);
+	pthread_mutex_destroy(&c->opening);
 	free(c->lost_why);
 	free(c->uri);
 	free(c);
@@ -113,12 +115,13 @@ void lv_leave(struct driver_connection *c)
 {
 	if (atomic_fetch_sub_explicit(&c->users, 1, memory_order_acq_rel) == 1) {
 		/* This may ask libvirtd, and hang; so it is never done on the main loop's thread, which is no user. */
+		virConnectPtr all[] = {c->control, c->lasting, c->ops, c->events};
+
 		lv_release_handles(c);
-		if (c->ops)
-			virConnectClose(c->ops);
-		if (c->events)
-			virConnectClose(c->events);
-		c->ops = c->events = NULL;
+		for (size_t i = 0; i < ELEMENTS(all); i++)
+			if (all[i])
+				virConnectClose(all[i]);
+		c->control = c->lasting = c->ops = c->events = NULL;
 	}
 	lv_unref(c);
 }
@@ -171,9 +174,13 @@ static void abandon_work(void *data)
 	free(w);
 }
 
-static void close_pools(struct workers **pools, size_t n)
+static void close_pools(struct driver_connection *c)
 {
-	for (size_t i = 0; i < n; i++)
+	struct workers *pools[] = {
+		c->keeper, c->lookers, c->lister, c->settler, c->operators, c->lasters, c->controllers,
+	};
+
+	for (size_t i = 0; i < ELEMENTS(pools); i++)
 		if (pools[i])
 			workers_close(pools[i], abandon_work);
 }
@@ -189,7 +196,8 @@ static int new_pools(struct driver_connection *c)
 	    (r = workers_new("lv-list", 1, &c->lister)) < 0 ||
 	    (r = workers_new("lv-settle", 1, &c->settler)) < 0 ||
 	    (r = workers_new("lv-operate", LV_OPERATORS, &c->operators)) < 0 ||
-	    (r = workers_new("lv-cancel", 2, &c->cancellers)) < 0)
+	    (r = workers_new("lv-last", LV_OPERATORS, &c->lasters)) < 0 ||
+	    (r = workers_new("lv-control", 3, &c->controllers)) < 0)
 		return r;
 	return 0;
 }
@@ -211,6 +219,7 @@ static int lv_open(const char *uri, struct driver_host *host, struct driver_conn
 	atomic_init(&c->refs, 1);
 	atomic_init(&c->users, 0);
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_init(&c->opening, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->wake, &monotonic);
@@ -229,22 +238,20 @@ static int lv_open(const char *uri, struct driver_host *host, struct driver_conn
 		}
 		r = -ENOMEM;
 	}
-	close_pools((struct workers *[]){c->keeper, c->lookers, c->lister, c->settler, c->operators, c->cancellers}, 6);
+	close_pools(c);
 	lv_unref(c);
 	return r;
 }
 
 static void lv_close(struct driver_connection *c)
 {
-	struct workers *pools[] = {c->keeper, c->lookers, c->lister, c->settler, c->operators, c->cancellers};
-
 	pthread_mutex_lock(&c->lock);
 	/* From here on nobody submits work: the pools may go. */
 	c->closing = true;
 	pthread_cond_broadcast(&c->room);
 	lv_drop_causes(c);
 	pthread_mutex_unlock(&c->lock);
-	close_pools(pools, ELEMENTS(pools));
+	close_pools(c);
 	/* Only now: so that this thread was not the last user, who closes libvirt's connections, which may hang. */
 	pthread_mutex_lock(&c->lock);
 	c->closed = true;

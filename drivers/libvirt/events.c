@@ -133,6 +133,8 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
 	if (cause == CAUSE_STARTED && detail == VIR_DOMAIN_EVENT_STARTED_WAKEUP)
 		cause = CAUSE_RESUMED;
 	domain_reported(userdata, dom, cause_new(cause, NULL, reason));
+	if (cause == CAUSE_STOPPED)
+		lv_job_domain_stopped(userdata, dom);
 	return 0;
 }
 
@@ -290,6 +292,7 @@ static void on_migration_iteration(virConnectPtr conn, virDomainPtr dom, int ite
 	if (k)
 		vdict_set_i(k->details, "iteration", iteration);
 	domain_reported(userdata, dom, k);
+	lv_job_iteration(userdata, dom, iteration);
 }
 
 static void on_job_completed(virConnectPtr conn, virDomainPtr dom, virTypedParameterPtr params, int n, void *userdata)

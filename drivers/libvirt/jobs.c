@@ -1,27 +1,491 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs.h"
 
-#include "ops.h"
+#include <libvirt/virterror.h>
+#include <string.h>
 
-/* Operations that last: how they are cancelled, and how far they are. */
+#include "errors.h"
+#include "util/log.h"
 
-const struct lv_handler lv_job_handlers[OP_MAX] = {
-	{0},
-};
+/*
+ * Operations that last: how far they are, how they are cancelled and completed, and how block jobs end. All calls here
+ * go over the control connection, on workers of their own.
+ */
+
+/* Between two questions: at first, and when nothing moves. */
+#define POLL_BEGIN (100 * USEC_PER_MSEC)
+#define POLL_EVERY (250 * USEC_PER_MSEC)
+#define POLL_IDLE (1 * USEC_PER_SEC)
+#define POLL_IDLE_AFTER 8
+
+/* Polls in a row that find no block job, and no event said that it ended. */
+#define VANISHED_AFTER 4
+
+/* ---- handles on the control connection --------------------------------------------------------------------- */
+
+static virDomainPtr control_domain(struct driver_connection *c, const struct lv_op *op)
+{
+	virConnectPtr conn = lv_extra(c, &c->control);
+
+	return conn ? virDomainLookupByUUID(conn, op->r->uuid.bytes) : NULL;
+}
+
+/* ---- progress --------------------------------------------------------------------------------------------- */
+
+void lv_follow(struct lv_op *op, enum lv_follow follow, bool cancellable)
+{
+	struct driver_connection *c = op->c;
+
+	pthread_mutex_lock(&c->lock);
+	op->follow = follow;
+	op->cancellable = cancellable;
+	op->poll_at = lv_now() + POLL_BEGIN;
+	lv_wake_keeper(c, op->poll_at);
+	pthread_mutex_unlock(&c->lock);
+}
+
+bool lv_must_end(struct lv_op *op)
+{
+	bool end;
+
+	pthread_mutex_lock(&op->c->lock);
+	end = op->cancelled || op->answered || op->c->closing;
+	pthread_mutex_unlock(&op->c->lock);
+	return end;
+}
+
+/* false: nothing can be said. */
+static bool ask_job(struct lv_op *op, struct progress *p)
+{
+	virTypedParameterPtr params = NULL;
+	unsigned long long total = 0, remaining = 0, ms;
+	int type, n = 0;
+
+	if (!op->watch || virDomainGetJobStats(op->watch, &type, &params, &n, 0) < 0)
+		return false;
+	/* libvirt calls saves and migrations unbounded, while it tells totals: what counts is the total. */
+	if (type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED) {
+		virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_DATA_TOTAL, &total);
+		virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_DATA_REMAINING, &remaining);
+		/*
+		 * Not DATA_PROCESSED: pages of zeroes are never sent, and pages that change are sent again; what remains
+		 * is what matters.
+		 */
+		if (total > 0 && remaining <= total) {
+			p->total = total;
+			p->done = total - remaining;
+		}
+		if (virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_TIME_REMAINING, &ms) == 1 && ms > 0)
+			p->remaining = ms * 1000;
+	}
+	virTypedParamsFree(params, n);
+	return true;
+}
+
+static bool ask_block_job(struct lv_op *op, struct progress *p, bool *ret_vanished)
+{
+	virDomainBlockJobInfo info;
+	int r;
+
+	if (!op->watch)
+		return false;
+	r = virDomainGetBlockJobInfo(op->watch, op->r->text, &info, 0);
+	if (r < 0)
+		return false;
+	*ret_vanished = r == 0;
+	if (r == 0)
+		return false;
+	p->total = info.end;
+	p->done = info.cur < info.end ? info.cur : info.end;
+	return true;
+}
+
+/* The new volume grows while it is written; raw ones are allocated at once, and tell nothing. */
+static bool ask_volume(struct lv_op *op, struct progress *p)
+{
+	virStorageVolInfo info;
+	virStorageVolPtr vol;
+	uint64_t total = atomic_load(&op->total);
+	int r = -1;
+
+	vol = op->watch && total > 0 ? virStorageVolLookupByName(op->watch, op->volume) : NULL;
+	if (vol)
+		r = virStorageVolGetInfo(vol, &info);
+	if (vol)
+		virStorageVolFree(vol);
+	if (r < 0)
+		return false;
+	p->total = total;
+	p->done = info.allocation < total ? info.allocation : total;
+	return true;
+}
+
+static void find_watch(struct driver_connection *c, struct lv_op *op, enum lv_follow follow)
+{
+	virConnectPtr conn;
+
+	if (op->watch || follow == LV_FOLLOW_STREAM)
+		return;
+	conn = lv_extra(c, &c->control);
+	if (conn)
+		op->watch = lv_handle_lookup(conn, op->r->kind, op->r->uuid);
+}
+
+static void tell_progress(struct driver_connection *c, struct lv_op *op, const struct progress *p)
+{
+	struct report *r;
+	bool answered;
+
+	pthread_mutex_lock(&op->telling);
+	pthread_mutex_lock(&c->lock);
+	answered = op->answered;
+	pthread_mutex_unlock(&c->lock);
+	r = answered ? NULL : report_new(REPORT_PROGRESS);
+	if (r) {
+		r->progress = *p;
+		driver_host_post(c->host, r);
+	}
+	pthread_mutex_unlock(&op->telling);
+}
+
+static void end_work(struct driver_connection *c, void *data);
+static void cancel(struct driver_connection *c, struct lv_op *op);
+
+/* Under the lock: the block job has ended; its end is carried out on a worker. */
+static void block_ends(struct driver_connection *c, struct lv_op *op)
+{
+	if (!op->goes_on)
+		return;
+	op->goes_on = false;
+	op->follow = LV_FOLLOW_NOT;
+	op->refs++;
+	if (!lv_submit(c, c->controllers, end_work, op, NULL))
+		op->refs--;
+}
+
+static void poll_work(struct driver_connection *c, void *data)
+{
+	struct lv_op *op = data;
+	struct progress p = {.token = op->r->token, .remaining = USEC_UNKNOWN, .percent = -1};
+	enum lv_follow follow;
+	bool known = false, vanished = false, changed;
+
+	pthread_mutex_lock(&c->lock);
+	follow = op->answered ? LV_FOLLOW_NOT : op->follow;
+	p.ready = op->ready;
+	p.cancellable = op->cancellable;
+	pthread_mutex_unlock(&c->lock);
+
+	find_watch(c, op, follow);
+	switch (follow) {
+	case LV_FOLLOW_NOT:
+		break;
+	case LV_FOLLOW_JOB:
+		known = ask_job(op, &p);
+		break;
+	case LV_FOLLOW_BLOCK:
+		known = ask_block_job(op, &p, &vanished);
+		break;
+	case LV_FOLLOW_STREAM:
+		p.done = atomic_load(&op->bytes);
+		p.total = atomic_load(&op->total);
+		known = true;
+		break;
+	case LV_FOLLOW_VOLUME:
+		known = ask_volume(op, &p);
+		break;
+	}
+	if (!known) {
+		/* as told last; but whether it can be cancelled is known */
+		p.done = op->told.done;
+		p.total = op->told.total;
+	}
+	changed = op->told.token == 0 || p.done != op->told.done || p.total != op->told.total ||
+		  p.ready != op->told.ready || p.cancellable != op->told.cancellable || p.remaining != op->told.remaining;
+	if (follow != LV_FOLLOW_NOT && changed) {
+		tell_progress(c, op, &p);
+		op->told = p;
+	}
+
+	pthread_mutex_lock(&c->lock);
+	op->polling = false;
+	op->unchanged = changed ? 0 : op->unchanged + 1;
+	op->poll_at = lv_now() + (op->unchanged >= POLL_IDLE_AFTER ? POLL_IDLE : POLL_EVERY);
+	op->vanished = vanished ? op->vanished + 1 : 0;
+	if (op->vanished >= VANISHED_AFTER)
+		block_ends(c, op);
+	else if (op->cancelled && !op->aborted && (follow == LV_FOLLOW_JOB || follow == LV_FOLLOW_BLOCK))
+		cancel(c, op);
+	lv_wake_keeper(c, op->poll_at);
+	lv_op_unref(c, op);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void drop_op(struct driver_connection *c, void *data)
+{
+	pthread_mutex_lock(&c->lock);
+	lv_op_unref(c, data);
+	pthread_mutex_unlock(&c->lock);
+}
+
+uint64_t lv_poll_operations(struct driver_connection *c)
+{
+	uint64_t next = UINT64_MAX, now = lv_now();
+
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next) {
+		if (op->follow == LV_FOLLOW_NOT || op->polling)
+			continue;
+		if (op->poll_at > now) {
+			next = op->poll_at < next ? op->poll_at : next;
+			continue;
+		}
+		op->polling = true;
+		op->refs++;
+		if (!lv_submit(c, c->controllers, poll_work, op, drop_op)) {
+			op->polling = false;
+			op->refs--;
+			op->poll_at = now + POLL_IDLE;
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	return next;
+}
+
+/* ---- block jobs ------------------------------------------------------------------------------------------- */
+
+/* Under the lock: what its end means. */
+static enum vireo_error judge_end(const struct lv_op *op, const char **ret_why)
+{
+	*ret_why = NULL;
+	if (op->stopped) {
+		*ret_why = "The domain stopped, and the block job with it.";
+		return VIREO_OPERATION_FAILED;
+	}
+	switch (op->block_status) {
+	case VIR_DOMAIN_BLOCK_JOB_COMPLETED:
+		/* Cancelling a copy that is ready ends it well, but without the pivot that was wanted. */
+		if (!op->cancelled || op->pivoting)
+			return VIREO_OK;
+		*ret_why = "It was cancelled.";
+		return VIREO_CANCELLED;
+	case VIR_DOMAIN_BLOCK_JOB_CANCELED:
+		*ret_why = op->cancelled ? "It was cancelled." : "It was cancelled by somebody else.";
+		return VIREO_CANCELLED;
+	case VIR_DOMAIN_BLOCK_JOB_FAILED:
+		*ret_why = "The block job failed.";
+		return VIREO_OPERATION_FAILED;
+	default:
+		*ret_why = "The block job is gone, and nothing said how it ended.";
+		return VIREO_OUTCOME_UNKNOWN;
+	}
+}
+
+static void end_work(struct driver_connection *c, void *data)
+{
+	struct lv_op *op = data;
+	enum vireo_error error;
+	const char *why;
+
+	pthread_mutex_lock(&c->lock);
+	error = judge_end(op, &why);
+	pthread_mutex_unlock(&c->lock);
+	if (error != VIREO_OK)
+		failure_set(&op->report->result.failure, error, "%s", why);
+	lv_op_ended(c, op);
+}
+
+int lv_block_begun(struct lv_op *op, struct failure *f)
+{
+	struct driver_connection *c = op->c;
+	enum vireo_error error = VIREO_OK;
+	const char *why = NULL;
+	bool ended;
+
+	pthread_mutex_lock(&c->lock);
+	/* The end may have been reported before the call that began it returned. */
+	ended = op->stopped || (op->block_status >= 0 && op->block_status != VIR_DOMAIN_BLOCK_JOB_READY);
+	if (ended)
+		error = judge_end(op, &why);
+	else
+		op->goes_on = true;
+	pthread_mutex_unlock(&c->lock);
+	if (!ended)
+		return LV_GOES_ON;
+	return error == VIREO_OK ? 0 : failure_set(f, error, "%s", why);
+}
+
+static bool is_of(const struct lv_op *op, virDomainPtr dom)
+{
+	unsigned char raw[VIR_UUID_BUFLEN];
+
+	return virDomainGetUUID(dom, raw) == 0 && memcmp(raw, op->r->uuid.bytes, sizeof(raw)) == 0;
+}
+
+static void pivot_work(struct driver_connection *c, void *data)
+{
+	struct lv_op *op = data;
+	virDomainPtr dom = control_domain(c, op);
+
+	if (!dom || virDomainBlockJobAbort(dom, op->r->text, VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT) < 0) {
+		log_warning("libvirt: the block job on %s of '%s' cannot be completed: %s", op->r->text,
+			    op->r->name ? op->r->name : "?", virGetLastErrorMessage());
+		pthread_mutex_lock(&c->lock);
+		op->pivoting = false;
+		pthread_mutex_unlock(&c->lock);
+	}
+	if (dom)
+		virDomainFree(dom);
+	drop_op(c, op);
+}
+
+/* Under the lock. */
+static void pivot(struct driver_connection *c, struct lv_op *op)
+{
+	if (op->pivoting)
+		return;
+	op->pivoting = true;
+	op->refs++;
+	if (!lv_submit(c, c->controllers, pivot_work, op, drop_op)) {
+		op->pivoting = false;
+		op->refs--;
+	}
+}
 
 void lv_job_block_event(struct driver_connection *c, virDomainPtr dom, const char *disk, int type, int status)
 {
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next) {
+		if (op->follow != LV_FOLLOW_BLOCK || !disk || strcmp(op->r->text, disk) != 0 || !is_of(op, dom))
+			continue;
+		op->block_status = status;
+		if (status != VIR_DOMAIN_BLOCK_JOB_READY) {
+			block_ends(c, op);
+			break;
+		}
+		op->ready = true;
+		op->poll_at = 0;
+		lv_wake_keeper(c, 0);
+		if (vdict_b(op->r->options, "pivot", false) && !op->cancelled)
+			pivot(c, op);
+		break;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void lv_job_domain_stopped(struct driver_connection *c, virDomainPtr dom)
+{
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next)
+		if (op->follow == LV_FOLLOW_BLOCK && is_of(op, dom)) {
+			op->stopped = true;
+			block_ends(c, op);
+		}
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- migration -------------------------------------------------------------------------------------------- */
+
+static void postcopy_work(struct driver_connection *c, void *data)
+{
+	struct lv_op *op = data;
+	virDomainPtr dom = control_domain(c, op);
+
+	if (!dom || virDomainMigrateStartPostCopy(dom, 0) < 0)
+		log_warning("libvirt: the migration of '%s' cannot be switched to post-copy: %s",
+			    op->r->name ? op->r->name : "?", virGetLastErrorMessage());
+	if (dom)
+		virDomainFree(dom);
+	drop_op(c, op);
+}
+
+void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iteration)
+{
+	/* The second pass begins when the first has ended. */
+	if (iteration < 2)
+		return;
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next) {
+		if (!op->postcopy || !is_of(op, dom))
+			continue;
+		op->postcopy = false;
+		op->refs++;
+		if (!lv_submit(c, c->controllers, postcopy_work, op, drop_op))
+			op->refs--;
+		break;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- cancelling and completing ----------------------------------------------------------------------------- */
+
+static void cancel_work(struct driver_connection *c, void *data)
+{
+	struct lv_op *op = data;
+	enum lv_follow follow;
+	virDomainPtr dom = NULL;
+	int r = 0;
+
+	pthread_mutex_lock(&c->lock);
+	follow = op->answered ? LV_FOLLOW_NOT : op->follow;
+	pthread_mutex_unlock(&c->lock);
+	if (follow == LV_FOLLOW_JOB || follow == LV_FOLLOW_BLOCK)
+		dom = control_domain(c, op);
+	if (dom && follow == LV_FOLLOW_JOB)
+		r = virDomainAbortJob(dom);
+	else if (dom && follow == LV_FOLLOW_BLOCK)
+		r = virDomainBlockJobAbort(dom, op->r->text, VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC);
+	/* It may just have ended; or libvirt has not begun it yet, and then this is tried again (poll_work). */
+	if (r < 0)
+		log_info("libvirt: %s of '%s' cannot be cancelled now: %s", operation_table[op->r->operation].name,
+			 op->r->name ? op->r->name : "?", virGetLastErrorMessage());
+	if (dom)
+		virDomainFree(dom);
+	pthread_mutex_lock(&c->lock);
+	op->aborted = op->aborted || (dom && r == 0);
+	lv_op_unref(c, op);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Under the lock. */
+static void cancel(struct driver_connection *c, struct lv_op *op)
+{
+	op->refs++;
+	if (!lv_submit(c, c->controllers, cancel_work, op, drop_op))
+		op->refs--;
+}
+
+/* Under the lock. */
+static struct lv_op *find_op(struct driver_connection *c, uint64_t token)
+{
+	struct lv_op *op = c->operations;
+
+	while (op && op->r->token != token)
+		op = op->next;
+	return op;
 }
 
 void lv_cancel(struct driver_connection *c, uint64_t token)
 {
+	struct lv_op *op;
+
 	pthread_mutex_lock(&c->lock);
-	for (struct lv_op *op = c->operations; op; op = op->next)
-		if (op->r->token == token && !op->begun)
-			op->cancelled = true;
+	op = find_op(c, token);
+	/* One that can't be cancelled goes on as if nobody had asked; one that waits for a worker never begins. */
+	if (op && (op->cancellable || !op->begun)) {
+		op->cancelled = true;
+		cancel(c, op);
+	}
 	pthread_mutex_unlock(&c->lock);
 }
 
 void lv_complete(struct driver_connection *c, uint64_t token)
 {
+	struct lv_op *op;
+
+	pthread_mutex_lock(&c->lock);
+	op = find_op(c, token);
+	if (op && op->follow == LV_FOLLOW_BLOCK && op->ready)
+		pivot(c, op);
+	pthread_mutex_unlock(&c->lock);
 }

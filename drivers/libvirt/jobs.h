@@ -1,9 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <libvirt/libvirt.h>
+#include "ops.h"
 
-#include "connection.h"
+/* driver.h's */
+void lv_cancel(struct driver_connection *c, uint64_t token);
+void lv_complete(struct driver_connection *c, uint64_t token);
 
-/* libvirt's loop: a block job came to an end, or is ready. Behind the cause that says so. */
+/* Its operator: from now on @op tells how far it is, until its call returns. */
+void lv_follow(struct lv_op *op, enum lv_follow follow, bool cancellable);
+/* Its operator: was it asked to end, or is there nobody to hear the end? */
+bool lv_must_end(struct lv_op *op);
+/* Keeper, not under the lock: ask how far operations are. Return: when to come again. */
+uint64_t lv_poll_operations(struct driver_connection *c);
+
+/* A block job was begun: LV_GOES_ON, or its end when that has come already. */
+int lv_block_begun(struct lv_op *op, struct failure *f);
+
+/* libvirt's loop, behind the cause that says the same. */
 void lv_job_block_event(struct driver_connection *c, virDomainPtr dom, const char *disk, int type, int status);
+void lv_job_domain_stopped(struct driver_connection *c, virDomainPtr dom);
+void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iteration);

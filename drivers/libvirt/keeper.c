@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "errors.h"
+#include "jobs.h"
 #include "loop.h"
 #include "util/log.h"
 #include "util/utf8.h"
@@ -36,7 +37,7 @@ static int ask_nobody(virConnectCredentialPtr cred, unsigned n, void *userdata)
 	return -1;
 }
 
-static virConnectPtr open_one(const char *uri)
+virConnectPtr lv_open_one(const char *uri)
 {
 	virConnectAuth auth = {.cb = ask_nobody};
 	virConnectPtr conn = virConnectOpenAuth(uri, &auth, 0);
@@ -101,22 +102,42 @@ static bool open_all(struct driver_connection *c)
 {
 	const char *type;
 
-	c->events = open_one(c->uri);
+	c->events = lv_open_one(c->uri);
 	if (!c->events)
 		return false;
 	type = virConnectGetType(c->events);
 	c->is_test = type && strcasecmp(type, "test") == 0;
 	watch_closing(c, c->events);
 	lv_events_register(c);
-	if (is_own_world(c)) {
+	c->own_world = is_own_world(c);
+	if (c->own_world) {
 		virConnectRef(c->events);
 		c->ops = c->events;
 		return true;
 	}
-	c->ops = open_one(c->uri);
+	c->ops = lv_open_one(c->uri);
 	if (c->ops)
 		watch_closing(c, c->ops);
 	return c->ops != NULL;
+}
+
+virConnectPtr lv_extra(struct driver_connection *c, virConnectPtr *which)
+{
+	virConnectPtr conn;
+
+	pthread_mutex_lock(&c->opening);
+	if (*which && virConnectIsAlive(*which) == 0) {
+		virConnectClose(*which); /* whoever works on it has references */
+		*which = NULL;
+	}
+	if (!*which && c->own_world) {
+		virConnectRef(c->events);
+		*which = c->events;
+	} else if (!*which)
+		*which = lv_open_one(c->uri);
+	conn = *which;
+	pthread_mutex_unlock(&c->opening);
+	return conn;
 }
 
 /* The value of @name in the URI's query; "" when there is none. Owned by the caller. */
@@ -141,7 +162,7 @@ static char *make_same_key(struct driver_connection *c)
 	const char *type = virConnectGetType(c->events), *start, *path;
 	char *key = NULL;
 
-	if (!uri || !type || is_own_world(c))
+	if (!uri || !type || c->own_world)
 		return NULL;
 	path = uri->path ? uri->path : "";
 	socket = query_value(uri->query_raw, "socket");
@@ -242,6 +263,8 @@ static void follow(struct driver_connection *c)
 		pthread_mutex_unlock(&c->lock);
 		at = lv_post_late(c);
 		other = lv_release_objects(c);
+		at = other < at ? other : at;
+		other = lv_poll_operations(c);
 		at = other < at ? other : at;
 		pthread_mutex_lock(&c->lock);
 		if (at < c->keeper_until)

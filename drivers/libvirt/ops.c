@@ -35,6 +35,8 @@ static const struct lv_handler *find_handler(enum operation operation)
 		return &lv_domain_handlers[operation];
 	if (lv_pool_handlers[operation].run)
 		return &lv_pool_handlers[operation];
+	if (lv_volume_handlers[operation].run)
+		return &lv_volume_handlers[operation];
 	return lv_job_handlers[operation].run ? &lv_job_handlers[operation] : NULL;
 }
 
@@ -43,7 +45,7 @@ static const struct lv_handler *find_handler(enum operation operation)
 /* libvirt's test driver answers "not supported" to these. */
 static const enum operation missing_in_test[] = {
 	OP_DOMAIN_RESET, OP_DOMAIN_PMWAKEUP, OP_DOMAIN_MIGRATE, OP_DOMAIN_BLOCK_PULL, OP_DOMAIN_BLOCK_COMMIT,
-	OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_UPDATE_DEVICE, OP_POOL_RESIZE_VOLUME, OP_POOL_WIPE_VOLUME,
+	OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_ATTACH_DEVICE, OP_DOMAIN_DETACH_DEVICE, OP_DOMAIN_UPDATE_DEVICE, OP_POOL_RESIZE_VOLUME, OP_POOL_WIPE_VOLUME,
 	OP_POOL_UPLOAD_VOLUME, OP_POOL_DOWNLOAD_VOLUME,
 };
 
@@ -196,8 +198,10 @@ void lv_op_unref(struct driver_connection *c, struct lv_op *op)
 	release_object(c, op);
 	if (op->handle)
 		lv_handle_free(op->r->kind, op->handle);
-	if (op->stream)
-		virStreamFree(op->stream);
+	if (op->watch)
+		lv_handle_free(op->r->kind, op->watch);
+	free(op->volume);
+	pthread_mutex_destroy(&op->telling);
 	request_free(op->r);
 	report_free(op->report);
 	free(op);
@@ -218,15 +222,20 @@ void lv_op_finish(struct driver_connection *c, struct lv_op *op)
 {
 	struct report *report = NULL;
 
+	/* behind whatever progress is being posted */
+	pthread_mutex_lock(&op->telling);
 	pthread_mutex_lock(&c->lock);
 	if (!op->answered) {
 		report = TAKE(op->report);
 		answered(c, op);
 	}
-	lv_op_unref(c, op);
 	pthread_mutex_unlock(&c->lock);
 	if (report)
 		driver_host_post(c->host, report);
+	pthread_mutex_unlock(&op->telling);
+	pthread_mutex_lock(&c->lock);
+	lv_op_unref(c, op);
+	pthread_mutex_unlock(&c->lock);
 }
 
 void lv_op_ended(struct driver_connection *c, struct lv_op *op)
@@ -245,20 +254,17 @@ void lv_op_ended(struct driver_connection *c, struct lv_op *op)
 }
 
 /* The object that it is called on; nothing for an operation of the connection. */
-static int find_object(struct lv_op *op, struct failure *f)
+static int find_object(struct lv_op *op, bool lasts, struct failure *f)
 {
 	enum kind kind = operation_table[op->r->operation].kind;
-	void *handle;
+	virConnectPtr conn = lasts ? lv_extra(op->c, &op->c->lasting) : op->c->ops;
 
+	if (!conn)
+		return lv_failure(f);
 	if (kind == KIND_CONNECTION)
 		return 0;
-	handle = lv_handle_lookup(op->c->ops, kind, op->r->uuid);
-	if (!handle)
-		return lv_failure(f);
-	pthread_mutex_lock(&op->c->lock);
-	op->handle = handle;
-	pthread_mutex_unlock(&op->c->lock);
-	return 0;
+	op->handle = lv_handle_lookup(conn, kind, op->r->uuid);
+	return op->handle ? 0 : lv_failure(f);
 }
 
 static int run(struct lv_op *op, struct failure *f)
@@ -274,7 +280,7 @@ static int run(struct lv_op *op, struct failure *f)
 		if (r != 0)
 			return r;
 	}
-	r = find_object(op, f);
+	r = find_object(op, h->lasts, f);
 	return r != 0 ? r : h->run(op, f);
 }
 
@@ -300,7 +306,9 @@ static void operate_work(struct driver_connection *c, void *data)
 	if (r == LV_GOES_ON)
 		lv_op_unref(c, op);
 	else
-		op->cancel = LV_CANCEL_NOT;
+		op->follow = LV_FOLLOW_NOT;
+	if (r > 0 && op->cancelled)
+		f->error = VIREO_CANCELLED; /* whatever libvirt calls it */
 	pthread_mutex_unlock(&c->lock);
 	if (r != LV_GOES_ON)
 		lv_op_ended(c, op);
@@ -328,6 +336,7 @@ void lv_operate(struct driver_connection *c, struct request *r)
 {
 	struct lv_op *op = calloc(1, sizeof(*op));
 	uint64_t token = r->token;
+	const struct lv_handler *h = find_handler(r->operation);
 	bool begun = false, closing, ended;
 
 	if (op) {
@@ -336,6 +345,7 @@ void lv_operate(struct driver_connection *c, struct request *r)
 		op->r = r;
 		op->r->kind = operation_table[r->operation].kind;
 		op->block_status = -1;
+		pthread_mutex_init(&op->telling, NULL);
 	}
 	if (!op || !op->report) {
 		free(op);
@@ -348,7 +358,7 @@ void lv_operate(struct driver_connection *c, struct request *r)
 	closing = c->closing;
 	ended = c->ended;
 	op->refs = 1;
-	if (!closing && !ended && lv_submit(c, c->operators, operate_work, op, drop_operation)) {
+	if (!closing && !ended && lv_submit(c, h && h->lasts ? c->lasters : c->operators, operate_work, op, drop_operation)) {
 		begun = true;
 		op->refs = 2;
 		op->next = c->operations;

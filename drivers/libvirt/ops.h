@@ -8,32 +8,52 @@
  * until settled, then RESULT is posted. A handler may return LV_GOES_ON: the operation then ends by an event.
  */
 
-enum lv_cancel { LV_CANCEL_NOT, LV_CANCEL_JOB, LV_CANCEL_BLOCK_JOB, LV_CANCEL_STREAM };
+/* How far an operation is, is asked so; and so it is cancelled. */
+enum lv_follow {
+	LV_FOLLOW_NOT,
+	LV_FOLLOW_JOB,	  /* virDomainGetJobStats, virDomainAbortJob */
+	LV_FOLLOW_BLOCK,  /* virDomainGetBlockJobInfo, virDomainBlockJobAbort */
+	LV_FOLLOW_STREAM, /* bytes moved */
+	LV_FOLLOW_VOLUME, /* growth of a volume; can't be cancelled */
+};
 
 struct lv_op {
 	struct driver_connection *c;
 	struct lv_op *prev, *next; /* in driver_connection.operations, until it is answered */
-	unsigned refs;		   /* under the lock, as all of these: of that list, and of whoever has it in hand */
+	pthread_mutex_t telling;   /* held while progress or the result is posted; before the connection's lock */
+
+	/* Under the lock. */
+	unsigned refs; /* of that list, and of whoever has it in hand */
 	bool answered;
 	bool begun;
-	bool cancelled;	 /* was asked to end early */
-	bool goes_on;	 /* its call has returned, it ends by an event */
-	enum lv_cancel cancel; /* how it can be cancelled now */
-	virStreamPtr stream;   /* LV_CANCEL_STREAM */
-	bool ready, pivoting;  /* block jobs */
-	int block_type, block_status; /* of the event that ended it; -1: none came */
-	bool followed;		      /* the progress work polls it */
-	struct lv_object *object; /* a reference; that looks wait for it; NULL: not (any more) */
+	bool cancelled; /* was asked to end early */
+	bool aborted;	/* … and libvirt has accepted that */
+	struct lv_object *object; /* a reference; looks wait for it; NULL: not (any more) */
 	bool creating;
 	uint64_t began;
+	enum lv_follow follow;
+	bool cancellable;
+	bool polling;
 	uint64_t poll_at;
-	uint64_t bytes, total; /* upload, download */
-	uint64_t rate_at, rate_done;
-	double rate;
+	unsigned unchanged; /* polls that brought nothing new */
+	bool goes_on;	    /* its call has returned: an event ends it */
+	bool ready, pivoting;
+	int block_status;   /* of the event that ended it; -1: none came */
+	bool stopped;	    /* the domain did, and took the block job with it */
+	unsigned vanished;  /* polls that found no block job */
+	bool postcopy;	    /* to be switched after the first pass */
+
+	/* Written by its operator, read by the poller. */
+	atomic_uint_fast64_t bytes, total;
+	char *volume; /* LV_FOLLOW_VOLUME: its name; set before it is followed */
+
+	/* The poller's alone. */
+	void *watch; /* handle on the control connection */
+	struct progress told;
 
 	/* Its operator's alone. */
-	struct request *r;
-	void *handle; /* object that it is called on; set before @begun's handler runs, then constant */
+	struct request *r; /* constant */
+	void *handle;	   /* object that it is called on */
 	struct report *report; /* RESULT to be */
 };
 
@@ -43,11 +63,13 @@ typedef int (*lv_handler_fn)(struct lv_op *op, struct failure *f);
 
 struct lv_handler {
 	lv_handler_fn run;
-	const char *root; /* text is XML with this element */
+	const char *root; /* text is XML with this element; "": with any */
+	bool lasts;	  /* may last: on a connection and workers of its own kind */
 };
 
 /* All handlers; where there is none the operation is not supported. */
-extern const struct lv_handler lv_domain_handlers[OP_MAX], lv_pool_handlers[OP_MAX], lv_job_handlers[OP_MAX];
+extern const struct lv_handler lv_domain_handlers[OP_MAX], lv_pool_handlers[OP_MAX], lv_job_handlers[OP_MAX],
+	lv_volume_handlers[OP_MAX];
 
 struct lv_flag {
 	const char *option;
