@@ -60,18 +60,23 @@ static bool ask_job(struct lv_op *op, struct progress *p)
 	virTypedParameterPtr params = NULL;
 	unsigned long long total = 0, remaining = 0, ms;
 	int type, n = 0;
+	bool known = false;
 
 	if (!op->watch || virDomainGetJobStats(op->watch, &type, &params, &n, 0) < 0)
 		return false;
 	/* libvirt calls saves and migrations unbounded, while it tells totals: what counts is the total. */
 	if (type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED) {
-		virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_DATA_TOTAL, &total);
-		virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_DATA_REMAINING, &remaining);
 		/*
 		 * Not DATA_PROCESSED: pages of zeroes are never sent, and pages that change are sent again; what remains
-		 * is what matters.
+		 * is what matters. A dump of memory alone tells MEMORY_ only.
 		 */
-		if (total > 0 && remaining <= total) {
+		if (virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_DATA_TOTAL, &total) != 1 || total == 0) {
+			virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_MEMORY_TOTAL, &total);
+			virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_MEMORY_REMAINING, &remaining);
+		} else
+			virTypedParamsGetULLong(params, n, VIR_DOMAIN_JOB_DATA_REMAINING, &remaining);
+		known = total > 0 && remaining <= total;
+		if (known) {
 			p->total = total;
 			p->done = total - remaining;
 		}
@@ -79,7 +84,7 @@ static bool ask_job(struct lv_op *op, struct progress *p)
 			p->remaining = ms * 1000;
 	}
 	virTypedParamsFree(params, n);
-	return true;
+	return known;
 }
 
 static bool ask_block_job(struct lv_op *op, struct progress *p, bool *ret_vanished)
