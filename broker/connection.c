@@ -276,6 +276,9 @@ void connection_on_report(struct connection *c, struct report *r)
 		if (!queries_on_result(c, &r->result))
 			jobs_on_result(c, &r->result);
 		break;
+	case REPORT_FOREIGN:
+		jobs_on_foreign(c, &r->foreign);
+		break;
 	}
 	report_free(r);
 }

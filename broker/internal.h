@@ -186,6 +186,7 @@ struct job {
 	uint64_t token;
 	enum operation operation;
 	char *target;		   /* path of the object it runs on */
+	char *subject;		   /* the disk or volume of it; NULL: all of it */
 	bool foreign;
 	bool running;
 	bool named;		   /* in the target's Jobs */
@@ -200,6 +201,25 @@ struct job {
 	struct job *prev, *next;   /* of the connection, while running */
 };
 
+/* What a job is made of. Borrowed. */
+struct job_spec {
+	enum operation operation;
+	const struct object *target;
+	const char *subject;
+	uint64_t token;
+	uint32_t uid;
+	bool foreign, cancellable;
+	const char *until; /* literal */
+};
+/* A running job, its Added emitted. NULL: no memory, and nothing was done. */
+struct job *job_begin(struct connection *c, const struct job_spec *spec);
+void job_fail(struct job *j, const struct failure *f);
+/* "disk", "volume": what the subject of this operation is called in details; NULL: it has none. */
+const char *job_subject_key(enum operation operation);
+/* For messages: the name, or a connection's path. */
+const char *object_title(const struct object *o);
+
+void jobs_on_foreign(struct connection *c, const struct foreign *f);
 void jobs_on_result(struct connection *c, struct result *r);
 void jobs_on_progress(struct connection *c, const struct progress *p);
 void jobs_on_event(struct connection *c, const struct object *o, const char *event);

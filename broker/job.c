@@ -19,7 +19,7 @@
  */
 #define NAMED_AFTER (100 * USEC_PER_MSEC)
 
-static const char *text_property(const struct object *o)
+const char *object_title(const struct object *o)
 {
 	return o->kind == KIND_CONNECTION ? o->path : o->props->v[0].s;
 }
@@ -79,6 +79,81 @@ static void on_named(struct timer *t, void *userdata)
 	j->named = true;
 	update_jobs_property(j->broker, j->target);
 	broker_flush(j->broker);
+}
+
+const char *job_subject_key(enum operation operation)
+{
+	switch (operation) {
+	case OP_DOMAIN_BLOCK_PULL:
+	case OP_DOMAIN_BLOCK_COMMIT:
+	case OP_DOMAIN_BLOCK_COPY:
+		return "disk";
+	case OP_POOL_CLONE_VOLUME:
+	case OP_POOL_RESIZE_VOLUME:
+	case OP_POOL_WIPE_VOLUME:
+	case OP_POOL_DELETE_VOLUME:
+	case OP_POOL_UPLOAD_VOLUME:
+	case OP_POOL_DOWNLOAD_VOLUME:
+		return "volume";
+	default:
+		return NULL;
+	}
+}
+
+/* What each event of the job says besides. Owned by the caller. */
+static struct vdict *job_details(const struct job *j)
+{
+	const char *key = job_subject_key(j->operation);
+	struct vdict *d = vdict_new();
+
+	/* A disk may be named by its path, which is not for everybody; a target ("vda") and a volume's name are. */
+	if (d && key && j->subject && !strchr(j->subject, '/'))
+		(void)vdict_set_s(d, key, j->subject);
+	return d;
+}
+
+/* ---- the beginning of a job ---------------------------------------------------------------------------------------- */
+
+struct job *job_begin(struct connection *c, const struct job_spec *spec)
+{
+	struct broker *b = c->broker;
+	struct object *o = object_new(KIND_JOB, "", c); /* its path comes with its version */
+	struct job *j = calloc(1, sizeof(*j));
+	struct props *p = o ? props_copy(o->props) : NULL;
+	_cleanup_(vdict_freep) struct vdict *details = NULL;
+
+	if (!o || !j || !p)
+		goto fail;
+	*j = (struct job){.broker = b, .object = o, .connection = c, .token = spec->token, .operation = spec->operation,
+			  .foreign = spec->foreign, .until = spec->until, .began = clock_monotonic(b->clock)};
+	j->target = strdup(spec->target->path);
+	j->subject = spec->subject ? strdup(spec->subject) : NULL;
+	o->stored_connection = strdup(c->object->path);
+	if (!j->target || (spec->subject && !j->subject) || !o->stored_connection ||
+	    props_set_s(p, JOB_OBJECT, spec->target->path) < 0 ||
+	    props_set_s(p, JOB_OPERATION, operation_table[spec->operation].name) < 0 ||
+	    props_set_s(p, JOB_TYPE, "unbounded") < 0 || props_set_s(p, JOB_STATE, "running") < 0)
+		goto fail;
+	p->v[JOB_REMAINING_TIME].t = USEC_UNKNOWN;
+	p->v[JOB_STARTED_BY].u = spec->uid;
+	p->v[JOB_CANCELLABLE].b = spec->cancellable && c->driver->cancel;
+	details = job_details(j);
+
+	j->running = true;
+	o->job = j;
+	DL_APPEND(c->jobs, j);
+	broker_emit(b, o, "Added", operation_table[spec->operation].name, false, p, details);
+	timer_in(b->clock, &j->timer, NAMED_AFTER, on_named, j);
+	return j;
+fail:
+	props_unref(p);
+	if (j) {
+		free(j->target);
+		free(j->subject);
+	}
+	free(j);
+	object_free(o);
+	return NULL;
 }
 
 /* ---- the end of a job ---------------------------------------------------------------------------------------------- */
@@ -145,6 +220,7 @@ static void finish(struct job *j, struct result *r, const struct failure *f)
 	if (f->error == VIREO_OK)
 		p->v[JOB_PERCENT].d = 100;
 	p->v[JOB_READY].b = p->v[JOB_CANCELLABLE].b = false;
+	details = job_details(j);
 	if (f->error && f->error != VIREO_CANCELLED) {
 		const char *pair[] = {vireo_error_name(f->error), NULL, NULL};
 
@@ -153,7 +229,6 @@ static void finish(struct job *j, struct result *r, const struct failure *f)
 			sentence = NULL;
 		pair[1] = sentence ? sentence : "";
 		(void)props_set_as(p, JOB_ERROR, pair);
-		details = vdict_new();
 		if (details && f->message)
 			(void)vdict_set_s(details, "message", f->message);
 	}
@@ -180,6 +255,11 @@ static void fail(struct job *j, enum vireo_error error, const char *why)
 	failure_clear(&f);
 }
 
+void job_fail(struct job *j, const struct failure *f)
+{
+	finish(j, NULL, f);
+}
+
 void jobs_lost(struct connection *c, enum vireo_error error, const char *why)
 {
 	while (c->jobs)
@@ -200,6 +280,7 @@ void jobs_free(struct job *j)
 	failure_clear(&j->failure);
 	free(j->result.text);
 	free(j->target);
+	free(j->subject);
 	free(j);
 }
 
@@ -231,6 +312,28 @@ void jobs_on_result(struct connection *c, struct result *r)
 		}
 	}
 	finish(j, r, &r->failure);
+}
+
+void jobs_on_foreign(struct connection *c, const struct foreign *f)
+{
+	struct job *j = find_job(c, f->token);
+	struct object *target = NULL;
+	struct job_spec spec = {.operation = f->operation, .subject = f->subject, .token = f->token, .uid = UINT32_MAX,
+				.foreign = true, .cancellable = f->cancellable};
+
+	if (f->ended) {
+		if (j)
+			finish(j, NULL, &f->failure);
+		return;
+	}
+	if (j || !(f->token & FOREIGN_TOKEN))
+		return;
+	if (f->kind == KIND_DOMAIN || f->kind == KIND_POOL || f->kind == KIND_NETWORK)
+		HASH_FIND(by_uuid, c->by_uuid[f->kind], &f->uuid, sizeof(f->uuid), target);
+	/* A domain on its way here is not known yet. */
+	spec.target = target ? target : c->object;
+	if (!job_begin(c, &spec))
+		log_error("out of memory: a job of somebody else's at %s is not shown", c->object->path);
 }
 
 void jobs_on_event(struct connection *c, const struct object *o, const char *event)
@@ -344,203 +447,6 @@ void jobs_restored(struct broker *b)
 
 /* ---- from clients -------------------------------------------------------------------------------------------------- */
 
-static void ignore_xml_error(void *userdata, const char *format, ...)
-{
-}
-
-/* Is it XML at all? Where it isn't, libxml2 knows the line and the column. Whether it says anything sensible, the driver knows. */
-static int check_xml(const char *xml, struct failure *f)
-{
-	_cleanup_(freep) char *message = NULL;
-	xmlParserCtxtPtr ctx = xmlNewParserCtxt();
-	const xmlError *e;
-	xmlDocPtr doc;
-	int r = 0;
-
-	if (!ctx)
-		return -ENOMEM;
-	xmlSetGenericErrorFunc(NULL, ignore_xml_error);
-	doc = xmlCtxtReadMemory(ctx, xml, (int)strlen(xml), NULL, NULL,
-				XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
-	if (!doc) {
-		e = xmlCtxtGetLastError(ctx);
-		message = e && e->message ? strdup(e->message) : NULL;
-		if (message)
-			message[strcspn(message, "\n")] = 0;
-		r = failure_set(f, VIREO_INVALID_XML, "line %d, column %d: %s", e ? e->line : 0, e ? e->int2 : 0,
-				message ? message : "not well-formed");
-	} else if (doc->intSubset)
-		r = failure_set(f, VIREO_INVALID_XML, "A document type declaration is not allowed");
-	xmlFreeDoc(doc);
-	xmlFreeParserCtxt(ctx);
-	return r;
-}
-
-static bool takes_xml(enum operation op)
-{
-	switch (op) {
-	case OP_DEFINE_DOMAIN:
-	case OP_CREATE_DOMAIN:
-	case OP_DEFINE_POOL:
-	case OP_CREATE_POOL:
-	case OP_DEFINE_NETWORK:
-	case OP_CREATE_NETWORK:
-	case OP_DOMAIN_ATTACH_DEVICE:
-	case OP_DOMAIN_DETACH_DEVICE:
-	case OP_DOMAIN_UPDATE_DEVICE:
-	case OP_POOL_CREATE_VOLUME:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* The connection names what it supports; "Domain.Start". */
-static bool supported(const struct connection *c, const struct operation_def *def)
-{
-	_cleanup_(freep) char *name = NULL;
-
-	if (!c->driver->operate || asprintf(&name, "%s.%s", def->interface, def->method) < 0)
-		return false;
-	for (char **s = c->object->props->v[CONNECTION_SUPPORTED_OPERATIONS].as; *s; s++)
-		if (strcmp(*s, name) == 0)
-			return true;
-	return false;
-}
-
-/* What every operation has to pass. */
-static int check(const struct call *call, struct failure *f)
-{
-	const struct operation_def *def = &operation_table[call->operation];
-	const struct object *o = call->object;
-	const struct connection *c = o->connection;
-
-	if (!c || c->link != LINK_UP)
-		return failure_set(f, VIREO_DISCONNECTED, "%s is not connected: its hypervisor cannot be asked now",
-				   c ? c->object->path : o->path);
-	if (!supported(c, def))
-		return failure_set(f, VIREO_NOT_SUPPORTED, "%s of %s is not supported by %s", def->method, def->interface,
-				   c->object->props->v[CONNECTION_URI].s);
-	return 0;
-}
-
-static struct request *make_request(struct broker *b, const struct call *call)
-{
-	_cleanup_(request_freep) struct request *r = calloc(1, sizeof(*r));
-	const struct object *o = call->object;
-
-	if (!r)
-		return NULL;
-	r->fd = -1;
-	r->token = b->next_token++;
-	r->operation = call->operation;
-	r->kind = o->kind;
-	r->uuid = o->kind == KIND_CONNECTION ? SD_ID128_NULL : o->uuid;
-	r->name = strdup(text_property(o));
-	r->text = call->text ? strdup(call->text) : NULL;
-	r->text2 = call->text2 ? strdup(call->text2) : NULL;
-	r->number = call->number;
-	r->flag = call->flag;
-	r->options = call->options ? vdict_copy(call->options) : vdict_new();
-	if (!r->name || (call->text && !r->text) || (call->text2 && !r->text2) || !r->options)
-		return NULL;
-	return TAKE(r);
-}
-
-/* P21: what changes an object waits for nobody, it is refused while a job begun here runs on it. */
-static int check_busy(struct connection *c, const struct call *call, struct failure *f)
-{
-	struct job *j;
-
-	if (operation_table[call->operation].overrides || call->object->kind == KIND_CONNECTION)
-		return 0;
-	DL_FOREACH(c->jobs, j)
-	if (!j->foreign && strcmp(j->target, call->object->path) == 0)
-		return failure_set(f, VIREO_BUSY, "%s is busy: the operation “%s” is running, as %s",
-				   text_property(call->object), operation_table[j->operation].name, j->object->path);
-	return 0;
-}
-
-int broker_submit(struct broker *b, const struct call *call, call_done_fn done, void *userdata,
-		  struct object **ret_job, struct failure *f)
-{
-	const struct operation_def *def = &operation_table[call->operation];
-	struct connection *c = call->object->connection;
-	_cleanup_(request_freep) struct request *request = NULL;
-	struct object *o = NULL;
-	struct job_waiter *w = NULL;
-	struct job *j = NULL;
-	struct props *p;
-	int r;
-
-	r = check(call, f);
-	if (r == 0 && call->has_if_version && call->if_version != call->object->version)
-		r = failure_set(f, VIREO_VERSION_MISMATCH, "%s is at version %" PRIu64 ", not at %" PRIu64,
-				text_property(call->object), call->object->version, call->if_version);
-	if (r == 0)
-		r = check_busy(c, call, f);
-	if (r == 0 && takes_xml(call->operation))
-		r = check_xml(call->text ? call->text : "", f);
-	if (r != 0)
-		return r;
-
-	request = make_request(b, call);
-	/* Its path comes with its version. */
-	o = object_new(KIND_JOB, "", c);
-	j = calloc(1, sizeof(*j));
-	w = calloc(1, sizeof(*w));
-	if (!request || !o || !j || !w)
-		goto no_memory;
-	j->broker = b;
-	j->object = o;
-	j->connection = c;
-	j->token = request->token;
-	j->operation = call->operation;
-	j->target = strdup(call->object->path);
-	j->began = clock_monotonic(b->clock);
-	if (def->request && vdict_b(call->options, "wait", false))
-		j->until = call->operation == OP_DOMAIN_SHUTDOWN       ? "Stopped"
-			   : call->operation == OP_DOMAIN_REBOOT       ? "Rebooted"
-			   : call->operation == OP_DOMAIN_SET_MEMORY   ? "BalloonChanged"
-			   : call->operation == OP_DOMAIN_DETACH_DEVICE ? "DeviceRemoved"
-								       : NULL;
-	p = props_copy(o->props);
-	if (!p || !j->target || props_set_s(p, JOB_OBJECT, call->object->path) < 0 ||
-	    props_set_s(p, JOB_OPERATION, def->name) < 0 || props_set_s(p, JOB_TYPE, "unbounded") < 0 ||
-	    props_set_s(p, JOB_STATE, "running") < 0) {
-		props_unref(p);
-		goto no_memory;
-	}
-	p->v[JOB_REMAINING_TIME].t = USEC_UNKNOWN;
-	p->v[JOB_STARTED_BY].u = call->uid;
-	request->fd = call->fd;
-
-	j->running = true;
-	o->job = j;
-	o->stored_connection = strdup(c->object->path);
-	DL_APPEND(c->jobs, j);
-	if (done) {
-		w->done = done;
-		w->userdata = userdata;
-		LL_APPEND(j->waiters, w);
-	} else
-		free(w);
-	broker_emit(b, o, "Added", def->name, false, p, NULL);
-	timer_in(b->clock, &j->timer, NAMED_AFTER, on_named, j);
-	c->driver->operate(c->dc, TAKE(request));
-	*ret_job = o;
-	broker_flush(b);
-	return 0;
-
-no_memory:
-	if (j)
-		free(j->target);
-	free(j);
-	free(w);
-	object_free(o);
-	return -ENOMEM;
-}
-
 int broker_wait(struct object *job, call_done_fn done, void *userdata)
 {
 	struct job *j = job->job;
@@ -637,85 +543,4 @@ int broker_complete(struct broker *b, struct object *job, struct failure *f)
 		return failure_set(f, VIREO_INVALID_STATE, "The job is not ready to be completed yet");
 	j->connection->driver->complete(j->connection->dc, j->token);
 	return 0;
-}
-
-/* ---- queries ------------------------------------------------------------------------------------------------------- */
-
-struct broker_query {
-	struct broker *broker;
-	struct connection *connection;
-	uint64_t token;
-	call_done_fn done; /* NULL: nobody waits any more */
-	void *userdata;
-	struct broker_query *prev, *next;
-};
-
-static void end_query(struct broker_query *q, const struct failure *f, struct result *r)
-{
-	if (q->done)
-		broker_answer(q->broker, q->done, q->userdata, f, r);
-	DL_DELETE(q->broker->queries, q);
-	free(q);
-}
-
-bool queries_on_result(struct connection *c, struct result *r)
-{
-	struct broker_query *q;
-
-	DL_FOREACH(c->broker->queries, q)
-	if (q->connection == c && q->token == r->token) {
-		struct failure f = r->failure;
-
-		r->failure = (struct failure){0};
-		end_query(q, &f, r);
-		failure_clear(&f);
-		return true;
-	}
-	return false;
-}
-
-void queries_lost(struct connection *c, const char *why)
-{
-	struct failure f = {0};
-	struct broker_query *q, *tmp;
-
-	failure_set(&f, VIREO_DISCONNECTED, "%s", why);
-	DL_FOREACH_SAFE(c->broker->queries, q, tmp)
-	if (q->connection == c)
-		end_query(q, &f, NULL);
-	failure_clear(&f);
-}
-
-int broker_query(struct broker *b, const struct call *call, call_done_fn done, void *userdata,
-		 struct broker_query **ret, struct failure *f)
-{
-	struct request *request;
-	struct broker_query *q;
-	int r;
-
-	r = check(call, f);
-	if (r != 0)
-		return r;
-	request = make_request(b, call);
-	q = calloc(1, sizeof(*q));
-	if (!request || !q) {
-		request_free(request);
-		free(q);
-		return -ENOMEM;
-	}
-	q->broker = b;
-	q->connection = call->object->connection;
-	q->token = request->token;
-	q->done = done;
-	q->userdata = userdata;
-	DL_APPEND(b->queries, q);
-	*ret = q;
-	q->connection->driver->operate(q->connection->dc, request);
-	return 0;
-}
-
-void broker_query_cancel(struct broker_query *q)
-{
-	/* The hypervisor's answer will come all the same, and find nobody. */
-	q->done = NULL;
 }

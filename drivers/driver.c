@@ -275,6 +275,10 @@ void report_free(struct report *r)
 		}
 		free(r->result.volumes);
 		break;
+	case REPORT_FOREIGN:
+		free(r->foreign.subject);
+		failure_clear(&r->foreign.failure);
+		break;
 	}
 	driver_host_unref(r->host);
 	free(r);

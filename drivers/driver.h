@@ -268,6 +268,26 @@ struct progress {
 	bool cancellable;
 };
 
+/*
+ * A long operation that somebody else began (virsh, virt-manager), or that was found running. Between its beginning and its
+ * end PROGRESS tells how far it is, with the same token; cancel() and complete() take that too. What the driver has begun
+ * itself is never reported like this.
+ */
+#define FOREIGN_TOKEN (UINT64_C(1) << 63) /* or'ed to a number of the driver's own: never one of the broker's */
+
+struct foreign {
+	uint64_t token;
+	bool ended;
+	/* at the beginning */
+	enum kind kind;
+	sd_id128_t uuid; /* of the object it runs on */
+	enum operation operation;
+	char *subject; /* disk or volume; NULL: none */
+	bool cancellable;
+	/* at the end: VIREO_OK, VIREO_CANCELLED, VIREO_OUTCOME_UNKNOWN when it vanished without a word … */
+	struct failure failure;
+};
+
 /* ---- reports ---------------------------------------------------------------------------------------------- */
 
 /* The connection is open, events are registered; listing may begin. */
@@ -291,7 +311,8 @@ struct listed {
 	char *error;		 /* when something failed; NULL else */
 };
 
-enum report_type { REPORT_HELLO, REPORT_GOODBYE, REPORT_OBSERVATION, REPORT_LISTED, REPORT_PROGRESS, REPORT_RESULT };
+enum report_type { REPORT_HELLO, REPORT_GOODBYE, REPORT_OBSERVATION, REPORT_LISTED, REPORT_PROGRESS, REPORT_RESULT,
+	REPORT_FOREIGN };
 
 struct report {
 	struct queue_item item; /* first */
@@ -304,6 +325,7 @@ struct report {
 		struct listed listed;
 		struct progress progress;
 		struct result result;
+		struct foreign foreign;
 	};
 };
 

@@ -334,6 +334,8 @@ struct json_object *sim_wire_from_report(const struct report *r)
 	case REPORT_RESULT:
 		from_result(j, &r->result);
 		break;
+	case REPORT_FOREIGN: /* the simulated hypervisor has no others */
+		break;
 	}
 	return j;
 }
@@ -380,6 +382,8 @@ int sim_wire_to_report(struct json_object *j, struct report **ret)
 		break;
 	case REPORT_RESULT:
 		e = to_result(j, &r->result);
+		break;
+	case REPORT_FOREIGN:
 		break;
 	}
 	if (e < 0)

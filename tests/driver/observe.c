@@ -161,6 +161,11 @@ static void on_item(struct queue_item *item, void *userdata)
 			       r->result.volumes[i].format, (unsigned long long)r->result.volumes[i].allocation,
 			       (unsigned long long)r->result.volumes[i].capacity, r->result.volumes[i].path);
 		break;
+	case REPORT_FOREIGN:
+		printf("FOREIGN %llx %s %s %s\n", (unsigned long long)r->foreign.token,
+		       r->foreign.ended ? "ended" : operation_table[r->foreign.operation].name,
+		       r->foreign.subject ? r->foreign.subject : "", r->foreign.failure.message ? r->foreign.failure.message : "");
+		break;
 	}
 	report_free(r);
 }

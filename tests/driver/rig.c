@@ -280,6 +280,9 @@ static void on_item(struct queue_item *item, void *userdata)
 	case REPORT_RESULT:
 		keep_result(r, &p->result);
 		break;
+	case REPORT_FOREIGN:
+		assert_true(p->foreign.token & FOREIGN_TOKEN);
+		break;
 	}
 }
 

@@ -60,6 +60,7 @@ static void cancel(struct driver_connection *c, uint64_t token)
 
 static const char *const uris[] = {"fake:///name", NULL};
 static const enum operation operations[] = {OP_DOMAIN_START, OP_DOMAIN_SHUTDOWN, OP_DOMAIN_DESTROY, OP_DEFINE_DOMAIN,
+					    OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_MIGRATE, OP_DOMAIN_SUSPEND, OP_DOMAIN_SAVE,
 					    OP_DOMAIN_GET_XML, OP_NONE};
 static const struct event_def events[] = {{KIND_DOMAIN, "Rebooted", "", "test"}, {0}};
 
@@ -98,6 +99,7 @@ void fake_hello(void)
 	struct report *r = report_new(REPORT_HELLO);
 	static const char *const supported[] = {"Domain.Started", NULL};
 	static const char *const can[] = {"Domain.Start", "Domain.Shutdown", "Domain.Destroy", "Connection.DefineDomain",
+					  "Domain.BlockCopy", "Domain.Migrate", "Domain.Suspend", "Domain.Save",
 					  "Domain.GetXML", NULL};
 
 	r->hello.hostname = strdup("host");
@@ -185,5 +187,36 @@ void fake_result(uint64_t token, enum vireo_error error, const char *message)
 	r->result.token = token;
 	if (error)
 		failure_set(&r->result.failure, error, "%s", message);
+	driver_host_post(fake->host, r);
+}
+
+void fake_foreign(uint64_t number, const char *uuid, enum operation op, const char *subject, bool ended,
+		  enum vireo_error error)
+{
+	struct report *r = report_new(REPORT_FOREIGN);
+
+	r->foreign.token = number | FOREIGN_TOKEN;
+	r->foreign.kind = KIND_DOMAIN;
+	sd_id128_from_string(uuid, &r->foreign.uuid);
+	r->foreign.operation = op;
+	r->foreign.subject = subject ? strdup(subject) : NULL;
+	r->foreign.cancellable = true;
+	r->foreign.ended = ended;
+	if (error)
+		failure_set(&r->foreign.failure, error, "said so");
+	driver_host_post(fake->host, r);
+}
+
+void fake_progress(uint64_t token, uint64_t done, uint64_t total, bool ready)
+{
+	struct report *r = report_new(REPORT_PROGRESS);
+
+	r->progress.token = token;
+	r->progress.done = done;
+	r->progress.total = total;
+	r->progress.remaining = USEC_UNKNOWN;
+	r->progress.percent = -1;
+	r->progress.ready = ready;
+	r->progress.cancellable = true;
 	driver_host_post(fake->host, r);
 }

@@ -36,4 +36,7 @@ void fake_report(const char *uuid, enum cause cause, const char *reason, int run
 struct seen *fake_seen(const char *name, bool persistent, int id); /* id > 0: running */
 void fake_other(const char *uuid, const char *event, enum look look, struct seen *seen);
 void fake_listed(bool complete);
+void fake_foreign(uint64_t number, const char *uuid, enum operation op, const char *subject, bool ended,
+		  enum vireo_error error);
+void fake_progress(uint64_t token, uint64_t done, uint64_t total, bool ready);
 void fake_result(uint64_t token, enum vireo_error error, const char *message);

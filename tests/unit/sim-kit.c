@@ -141,6 +141,9 @@ const char *kit_trace(struct sim_kit *k)
 			else
 				fprintf(f, "error:%s", strrchr(vireo_error_name(r->result.failure.error), '.') + 1);
 			break;
+		case REPORT_FOREIGN:
+			fputs("foreign", f);
+			break;
 		}
 	}
 	fclose(f);

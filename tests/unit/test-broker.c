@@ -433,13 +433,98 @@ static void a_call_is_a_job_from_beginning_to_end(void **state)
 	call = (struct call){.operation = OP_DOMAIN_START, .object = domain(&w, "a"), .fd = -1, .has_if_version = true,
 			     .if_version = domain(&w, "a")->version - 1};
 	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), VIREO_VERSION_MISMATCH);
-	assert_int_equal(submit(&w, OP_DOMAIN_SUSPEND, "a", &job, &f), VIREO_NOT_SUPPORTED);
+	assert_int_equal(submit(&w, OP_DOMAIN_RESET, "a", &job, &f), VIREO_NOT_SUPPORTED);
 	call = (struct call){.operation = OP_DEFINE_DOMAIN, .object = w.connection, .fd = -1, .text = "<domain>\n <name>"};
 	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), VIREO_INVALID_XML);
 	assert_non_null(strstr(f.message, "line 2"));
 	call.text = "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><domain>&e;</domain>";
 	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), VIREO_INVALID_XML);
 	assert_story(&w, "");
+	failure_clear(&f);
+	end(&w);
+}
+
+static void progress_is_told_and_a_job_is_cancelled(void **state)
+{
+	struct world w = {0};
+	struct object *job, *other;
+	struct failure f = {0};
+	uint64_t token;
+
+	begin(&w, NULL);
+	open_one(&w);
+	assert_story(&w, opened);
+	done_error = -1;
+	assert_int_equal(submit(&w, OP_DOMAIN_SAVE, "b", &job, &f), 0);
+	assert_story(&w, "job.Added/save");
+	token = fake->request->token;
+	clock_advance(w.clock, 50 * USEC_PER_MSEC);
+	/* libvirt may call it unbounded: with a total it is not; and that it can be cancelled is told. */
+	fake_progress(token, 25, 100, false);
+	assert_story(&w, "job.Updated");
+	assert_string_equal(job->props->v[JOB_TYPE].s, "bounded");
+	assert_true(job->props->v[JOB_CANCELLABLE].b);
+	assert_true(job->props->v[JOB_PERCENT].d == 25);
+	assert_true(job->props->v[JOB_REMAINING_TIME].t == 150 * USEC_PER_MSEC);
+	/* Progress alone takes no version. */
+	fake_progress(token, 50, 100, false);
+	assert_story(&w, "");
+	assert_true(job->props->v[JOB_BYTES_DONE].t == 50);
+	/* Beside a save nothing but destroying. */
+	assert_int_equal(submit(&w, OP_DOMAIN_SUSPEND, "b", &other, &f), VIREO_BUSY);
+	assert_int_equal(submit(&w, OP_DOMAIN_BLOCK_COPY, "b", &other, &f), VIREO_BUSY);
+
+	assert_int_equal(broker_cancel(w.broker, job, &f), 0);
+	assert_true(fake->cancelled == token);
+	assert_story(&w, "job.Updated/cancel-requested");
+	fake_result(token, VIREO_CANCELLED, "cancelled");
+	assert_story(&w, "job.Finished/cancelled");
+	assert_int_equal(done_error, VIREO_CANCELLED);
+	assert_string_equal(job->props->v[JOB_ERROR].as[0], "");
+	assert_int_equal(broker_cancel(w.broker, job, &f), VIREO_INVALID_STATE);
+	failure_clear(&f);
+	end(&w);
+}
+
+static void what_others_began_is_shown(void **state)
+{
+	struct world w = {0};
+	struct object *job, *own;
+	struct failure f = {0};
+
+	begin(&w, NULL);
+	open_one(&w);
+	assert_story(&w, opened);
+	fake_foreign(5, B, OP_DOMAIN_BLOCK_COPY, "vda", false, VIREO_OK);
+	assert_story(&w, "job.Added/block-copy");
+	job = broker_first(w.broker, KIND_JOB);
+	assert_int_equal(job->props->v[JOB_STARTED_BY].u, UINT32_MAX);
+	assert_string_equal(job->props->v[JOB_OBJECT].s, domain(&w, "b")->path);
+	/* Told twice, it is there once. */
+	fake_foreign(5, B, OP_DOMAIN_BLOCK_COPY, "vda", false, VIREO_OK);
+	assert_story(&w, "");
+	/* It keeps nobody out. */
+	assert_int_equal(submit(&w, OP_DOMAIN_SAVE, "b", &own, &f), 0);
+	assert_story(&w, "job.Added/save");
+	fake_result(fake->request->token, VIREO_OPERATION_FAILED, "domain has active block job");
+	assert_story(&w, "job.Finished/failed");
+	fake_progress(5 | FOREIGN_TOKEN, 100, 100, true);
+	assert_story(&w, "job.Updated/ready");
+	assert_int_equal(broker_cancel(w.broker, job, &f), 0);
+	assert_true(fake->cancelled == (5 | FOREIGN_TOKEN));
+	fake_foreign(5, B, OP_DOMAIN_BLOCK_COPY, NULL, true, VIREO_OUTCOME_UNKNOWN);
+	assert_story(&w, "job.Updated/cancel-requested job.Finished/failed");
+	assert_string_equal(job->props->v[JOB_ERROR].as[0], "org.vireo1.Error.OutcomeUnknown");
+
+	/* Its own disk's copy is excluded beside one begun here; another disk's is not, nor is a pause. */
+	struct call call = {.operation = OP_DOMAIN_BLOCK_COPY, .object = domain(&w, "b"), .text = "vda", .text2 = "<disk/>", .fd = -1};
+
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &own, &f), 0);
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &own, &f), VIREO_BUSY);
+	call.text = "vdb";
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &own, &f), 0);
+	call.operation = OP_DOMAIN_SUSPEND;
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &own, &f), 0);
 	failure_clear(&f);
 	end(&w);
 }
@@ -591,6 +676,8 @@ int main(void)
 		cmocka_unit_test(an_event_of_an_unknown_object_waits_for_a_look),
 		cmocka_unit_test(sync_covers_what_happened_before_it),
 		cmocka_unit_test(a_call_is_a_job_from_beginning_to_end),
+		cmocka_unit_test(progress_is_told_and_a_job_is_cancelled),
+		cmocka_unit_test(what_others_began_is_shown),
 		cmocka_unit_test(a_job_fails_with_its_hypervisor),
 		cmocka_unit_test(a_request_can_be_waited_for),
 		cmocka_unit_test(a_restart_keeps_versions),
