@@ -160,13 +160,19 @@ void broker_emit(struct broker *b, struct object *o, const char *name, const cha
 {
 	bool added = strcmp(name, "Added") == 0, removed = strcmp(name, "Removed") == 0;
 	struct event *e;
+	uint64_t version;
 	size_t n;
 
 	(void)props_schema(o->kind, &n);
-	if (!props)
-		props = must(props_copy(o->props));
+	props = props ? props_pack(props) : must(props_copy(o->props));
+	version = history_next(b->history);
+	if (added && o->kind == KIND_JOB) {
+		/* A job is named by the version that it came with. */
+		free(o->path);
+		must(asprintf(&o->path, OBJECT_PATH_JOBS "/_%" PRIu64, version) < 0 ? NULL : o->path);
+	}
 	e = must(event_new(o->kind, o->path, object_connection_path(o), name, reason));
-	e->version = history_next(b->history);
+	e->version = version;
 	e->previous = added ? 0 : o->version;
 	e->timestamp = clock_realtime(b->clock);
 	e->inferred = inferred;
@@ -176,13 +182,6 @@ void broker_emit(struct broker *b, struct object *o, const char *name, const cha
 		/* Incarnation stands right before Version in the kinds that have one. */
 		if (o->kind == KIND_DOMAIN || o->kind == KIND_POOL || o->kind == KIND_NETWORK)
 			props->v[n - 2].t = e->version;
-		if (o->kind == KIND_JOB) {
-			/* A job is named by the version that it came with. */
-			free(o->path);
-			free(e->path);
-			must(asprintf(&o->path, OBJECT_PATH_JOBS "/_%" PRIu64, e->version) < 0 ? NULL : o->path);
-			e->path = must(strdup(o->path));
-		}
 	}
 	props->v[n - 1].t = e->version;
 	e->before = added ? NULL : props_ref(o->props);

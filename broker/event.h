@@ -13,10 +13,10 @@ struct event {
 	uint64_t version;
 	uint64_t previous; /* 0 for Added */
 	enum kind kind;
-	char *path;	   /* object path */
-	char *connection;  /* path of the connection it belongs to, for filters; of a job: its object's. Never NULL */
-	char *name;	   /* "Started" */
-	char *reason;	   /* "" when there is none */
+	const char *path;	   /* object path */
+	const char *connection;  /* path of the connection it belongs to, for filters; of a job: its object's. Never NULL */
+	const char *name;	   /* "Started" */
+	const char *reason;	   /* "" when there is none */
 	uint64_t timestamp; /* realtime µs */
 	bool inferred;
 	struct props *props;  /* as held at this version */

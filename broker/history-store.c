@@ -12,7 +12,7 @@
 /* vireo.db: the schema, opening, and writing. */
 
 #define APPLICATION_ID 0x56697265 /* "Vire", for file(1) and for whoever opens somebody else's file */
-#define MEMORY_KIB 8192		  /* of SQLite's page cache */
+#define MEMORY_KIB 2048		  /* of SQLite's page cache */
 #define WAL_KEEP (16 << 20)	  /* bytes of the log that are kept when it begins anew */
 
 /*

@@ -182,7 +182,7 @@ static size_t strv_length(const char *const *l)
 }
 
 /* Always room for @min strings, so that a pair can be read without counting. */
-static char **strv_dup(const char *const *l, size_t min, bool check)
+static char **strv_dup(const char *const *l, size_t min)
 {
 	size_t n = strv_length(l);
 	_cleanup_(strv_freep) char **copy = calloc((n > min ? n : min) + 1, sizeof(char *));
@@ -192,23 +192,35 @@ static char **strv_dup(const char *const *l, size_t min, bool check)
 	for (size_t i = 0; i < n || i < min; i++) {
 		const char *s = i < n ? l[i] : "";
 
-		copy[i] = check ? utf8_dup(s) : strdup(s);
+		copy[i] = utf8_dup(s);
 		if (!copy[i])
 			return NULL;
 	}
 	return TAKE(copy);
 }
 
-static void value_clear(const struct prop_def *d, struct value *v)
+/*
+ * A set is one block of memory: the values, then what strings and lists they point to. What is set afterwards lies
+ * beside it, until the set is copied or packed.
+ */
+static bool inside(const struct props *p, const void *at)
+{
+	return (const char *)at >= (const char *)p && (const char *)at < (const char *)p + p->size;
+}
+
+static void value_clear(const struct props *p, const struct prop_def *d, struct value *v)
 {
 	switch (form_of(d)) {
 	case FORM_STRING:
-		free(v->s);
+		if (!inside(p, v->s))
+			free(v->s);
 		v->s = NULL;
 		break;
 	case FORM_LIST:
 	case FORM_PAIR:
-		strv_free(v->as);
+		/* A list and its strings are inside together, or not at all. */
+		if (!inside(p, v->as))
+			strv_free(v->as);
 		v->as = NULL;
 		break;
 	default:
@@ -216,67 +228,147 @@ static void value_clear(const struct prop_def *d, struct value *v)
 	}
 }
 
-static struct props *props_alloc(enum kind kind)
+/* With room for @more bytes; these are not cleared. */
+static struct props *props_alloc(enum kind kind, size_t more)
 {
-	struct props *p = calloc(1, sizeof(*p) + kinds[kind].n * sizeof(struct value));
+	size_t values = sizeof(struct props) + kinds[kind].n * sizeof(struct value);
+	struct props *p = malloc(values + more);
 
 	if (!p)
 		return NULL;
+	memset(p, 0, values);
 	p->refs = 1;
 	p->kind = kind;
+	p->size = values + more;
 	return p;
+}
+
+/* Where what values point to begins: lists first, which have to be aligned. */
+static char *props_tail(struct props *p)
+{
+	return (char *)&p->v[kinds[p->kind].n];
 }
 
 struct props *props_new(enum kind kind)
 {
-	_cleanup_(props_unrefp) struct props *p = props_alloc(kind);
+	/* One empty pair, the end of which is an empty list; "", "/" for all. */
+	struct props *p = props_alloc(kind, 3 * sizeof(char *) + sizeof("") + sizeof("/"));
+	char **pair, *empty, *root;
 
 	if (!p)
 		return NULL;
+	pair = (char **)props_tail(p);
+	empty = (char *)&pair[3];
+	root = empty + sizeof("");
+	memcpy(empty, "", sizeof(""));
+	memcpy(root, "/", sizeof("/"));
+	pair[0] = pair[1] = empty;
+	pair[2] = NULL;
 	for (size_t i = 0; i < kinds[kind].n; i++)
 		switch (form_of(&kinds[kind].schema[i])) {
 		case FORM_STRING:
 			/* An empty object path would be refused by every D-Bus library. */
-			p->v[i].s = strdup(kinds[kind].schema[i].type[0] == 'o' ? "/" : "");
-			if (!p->v[i].s)
-				return NULL;
+			p->v[i].s = kinds[kind].schema[i].type[0] == 'o' ? root : empty;
 			break;
 		case FORM_LIST:
+			p->v[i].as = &pair[2];
+			break;
 		case FORM_PAIR:
-			p->v[i].as = strv_dup(NULL, form_of(&kinds[kind].schema[i]) == FORM_PAIR ? 2 : 0, false);
-			if (!p->v[i].as)
-				return NULL;
+			p->v[i].as = pair;
 			break;
 		default:
 			break;
 		}
-	return TAKE(p);
+	return p;
+}
+
+/* Bytes of lists, and of strings, that the values of a set point to. */
+static void measure(const struct props *p, size_t *ret_lists, size_t *ret_strings)
+{
+	size_t lists = 0, strings = 0;
+
+	for (size_t i = 0; i < kinds[p->kind].n; i++)
+		switch (form_of(&kinds[p->kind].schema[i])) {
+		case FORM_STRING:
+			strings += strlen(p->v[i].s) + 1;
+			break;
+		case FORM_LIST:
+		case FORM_PAIR:
+			lists += sizeof(char *);
+			for (char **s = p->v[i].as; *s; s++) {
+				lists += sizeof(char *);
+				strings += strlen(*s) + 1;
+			}
+			break;
+		default:
+			break;
+		}
+	*ret_lists = lists;
+	*ret_strings = strings;
 }
 
 struct props *props_copy(const struct props *from)
 {
-	_cleanup_(props_unrefp) struct props *p = props_alloc(from->kind);
+	size_t lists, strings;
+	struct props *p;
+	char **list, *string;
 
+	measure(from, &lists, &strings);
+	p = props_alloc(from->kind, lists + strings);
 	if (!p)
 		return NULL;
+	list = (char **)props_tail(p);
+	string = (char *)list + lists;
 	for (size_t i = 0; i < kinds[from->kind].n; i++)
 		switch (form_of(&kinds[from->kind].schema[i])) {
 		case FORM_STRING:
-			p->v[i].s = strdup(from->v[i].s);
-			if (!p->v[i].s)
-				return NULL;
+			p->v[i].s = string;
+			string = stpcpy(string, from->v[i].s) + 1;
 			break;
 		case FORM_LIST:
 		case FORM_PAIR:
-			p->v[i].as = strv_dup((const char *const *)from->v[i].as, 0, false);
-			if (!p->v[i].as)
-				return NULL;
+			p->v[i].as = list;
+			for (char **s = from->v[i].as; *s; s++) {
+				*list++ = string;
+				string = stpcpy(string, *s) + 1;
+			}
+			*list++ = NULL;
 			break;
 		default:
 			p->v[i] = from->v[i];
 			break;
 		}
-	return TAKE(p);
+	return p;
+}
+
+/* So many values beside the block cost less than a copy. */
+#define BESIDE_MAX 3
+
+struct props *props_pack(struct props *p)
+{
+	struct props *packed;
+	unsigned beside = 0;
+
+	/* Somebody has it already. */
+	if (p->refs > 1)
+		return p;
+	for (size_t i = 0; i < kinds[p->kind].n; i++)
+		switch (form_of(&kinds[p->kind].schema[i])) {
+		case FORM_STRING:
+			beside += !inside(p, p->v[i].s);
+			break;
+		case FORM_LIST:
+		case FORM_PAIR:
+			beside += !inside(p, p->v[i].as);
+			break;
+		default:
+			break;
+		}
+	packed = beside > BESIDE_MAX ? props_copy(p) : NULL;
+	if (!packed)
+		return p;
+	props_unref(p);
+	return packed;
 }
 
 struct props *props_ref(struct props *p)
@@ -291,7 +383,7 @@ void props_unref(struct props *p)
 	if (!p || --p->refs > 0)
 		return;
 	for (size_t i = 0; i < kinds[p->kind].n; i++)
-		value_clear(&kinds[p->kind].schema[i], &p->v[i]);
+		value_clear(p, &kinds[p->kind].schema[i], &p->v[i]);
 	free(p);
 }
 
@@ -300,10 +392,14 @@ int props_set_s(struct props *p, unsigned i, const char *s)
 	char *copy;
 
 	assert(p->refs == 1 && i < kinds[p->kind].n && form_of(&kinds[p->kind].schema[i]) == FORM_STRING);
-	copy = utf8_dup(s ? s : "");
+	if (!s)
+		s = "";
+	if (strcmp(p->v[i].s, s) == 0)
+		return 0;
+	copy = utf8_dup(s);
 	if (!copy)
 		return -ENOMEM;
-	free(p->v[i].s);
+	value_clear(p, &kinds[p->kind].schema[i], &p->v[i]);
 	p->v[i].s = copy;
 	return 0;
 }
@@ -315,10 +411,10 @@ int props_set_as(struct props *p, unsigned i, const char *const *as)
 
 	assert(p->refs == 1 && i < kinds[p->kind].n && (form == FORM_LIST || form == FORM_PAIR));
 	assert(form != FORM_PAIR || strv_length(as) <= 2);
-	copy = strv_dup(as, form == FORM_PAIR ? 2 : 0, true);
+	copy = strv_dup(as, form == FORM_PAIR ? 2 : 0);
 	if (!copy)
 		return -ENOMEM;
-	strv_free(p->v[i].as);
+	value_clear(p, &kinds[p->kind].schema[i], &p->v[i]);
 	p->v[i].as = copy;
 	return 0;
 }
@@ -563,7 +659,7 @@ int props_from_json(enum kind kind, struct json_object *o, struct props **ret)
 
 	if (!json_object_is_type(o, json_type_object))
 		return -EINVAL;
-	p = props_alloc(kind);
+	p = props_alloc(kind, 0);
 	if (!p)
 		return -ENOMEM;
 	for (size_t i = 0; i < kinds[kind].n; i++) {
@@ -576,6 +672,6 @@ int props_from_json(enum kind kind, struct json_object *o, struct props **ret)
 		if (r < 0)
 			return r;
 	}
-	*ret = TAKE(p);
+	*ret = props_pack(TAKE(p));
 	return 0;
 }

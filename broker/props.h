@@ -31,8 +31,8 @@ enum job_prop { JOB_OBJECT, JOB_OPERATION, JOB_TYPE, JOB_STATE, JOB_RUNNING_TIME
 
 struct value {
 	union {
-		char *s;      /* "s" "o": owned, never NULL */
-		char **as;    /* "as" "ao" "(ss)": owned, NULL-terminated, never NULL; "(ss)" has two */
+		char *s;      /* "s" "o": the set's, never NULL */
+		char **as;    /* "as" "ao" "(ss)": the set's, NULL-terminated, never NULL; "(ss)" has two */
 		bool b;
 		int32_t i;
 		uint32_t u;
@@ -51,6 +51,7 @@ struct prop_def {
 struct props {
 	unsigned refs;
 	enum kind kind;
+	size_t size; /* of the block, with what lies behind the values */
 	struct value v[];
 };
 
@@ -64,6 +65,8 @@ struct props *props_copy(const struct props *p); /* deep; mutable */
 struct props *props_ref(struct props *p);
 void props_unref(struct props *p);
 DEFINE_CLEANUP(struct props *, props_unref)
+/* Small again, once a mutable set is complete: taken, and given back or replaced. Never fails. */
+struct props *props_pack(struct props *p);
 
 /* On a mutable set. Strings are made valid UTF-8. 0, or -ENOMEM. */
 int props_set_s(struct props *p, unsigned i, const char *s);

@@ -6,12 +6,29 @@
 
 /* ---- values -------------------------------------------------------------------------------------------------- */
 
+/* Every string in a set, an event or a text was made valid when it entered; sd-bus need not look at each letter again. */
+static int append_valid(sd_bus_message *m, const char *s, size_t n)
+{
+	char *space;
+	int r = sd_bus_message_append_string_space(m, n, &space);
+
+	if (r >= 0)
+		memcpy(space, s, n);
+	return r;
+}
+
+static int append_string(sd_bus_message *m, char type, const char *s)
+{
+	/* What an object path is made of, sd-bus shall see to. */
+	return type == 's' ? append_valid(m, s, strlen(s)) : sd_bus_message_append_basic(m, type, s);
+}
+
 static int append_strings(sd_bus_message *m, const char *type, char *const *l)
 {
 	int r = sd_bus_message_open_container(m, 'a', type + 1);
 
 	for (; r >= 0 && *l; l++)
-		r = sd_bus_message_append_basic(m, type[1], *l);
+		r = append_string(m, type[1], *l);
 	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -20,7 +37,7 @@ int append_value(sd_bus_message *m, const struct prop_def *d, const struct value
 	switch (d->type[0]) {
 	case 's':
 	case 'o':
-		return sd_bus_message_append_basic(m, d->type[0], v->s);
+		return append_string(m, d->type[0], v->s);
 	case 'b': {
 		int b = v->b; /* sd-bus reads an int */
 
@@ -52,9 +69,24 @@ static int append_entry(sd_bus_message *m, const struct prop_def *d, const struc
 	int r = sd_bus_message_open_container(m, 'e', "sv");
 
 	if (r >= 0)
-		r = sd_bus_message_append_basic(m, 's', d->name);
+		r = append_string(m, 's', d->name);
 	if (r >= 0)
 		r = append_variant(m, d, v);
+	return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+static int append_text(sd_bus_message *m, const char *key, const struct text *t)
+{
+	int r = sd_bus_message_open_container(m, 'e', "sv");
+
+	if (r >= 0)
+		r = append_string(m, 's', key);
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'v', "s");
+	if (r >= 0)
+		r = append_valid(m, t->data, t->size);
+	if (r >= 0)
+		r = sd_bus_message_close_container(m);
 	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -69,9 +101,9 @@ static int append_set(sd_bus_message *m, const struct props *p, uint64_t mask, c
 		if (mask & UINT64_C(1) << i)
 			r = append_entry(m, &schema[i], &p->v[i]);
 	if (r >= 0 && xml)
-		r = sd_bus_message_append(m, "{sv}", "XML", "s", xml->data);
+		r = append_text(m, "XML", xml);
 	if (r >= 0 && xml_inactive)
-		r = sd_bus_message_append(m, "{sv}", "XMLInactive", "s", xml_inactive->data);
+		r = append_text(m, "XMLInactive", xml_inactive);
 	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 

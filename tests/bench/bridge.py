@@ -6,7 +6,7 @@
 1,000 libvirt domains (a private libvirtd): the plain sequential loop over libvirt, vireod's start, GetSnapshot with XML, the
 same knowledge through libvirt-dbus, and a service that does nothing but send the same bytes.
 
-Usage: bridge.py CLIENT BARE [--real]     (--real: without the simulated ones)
+Usage: bridge.py CLIENT BARE VIREO-SIM [--real]     (--real: without the simulated ones)
 """
 import json
 import os
@@ -22,7 +22,7 @@ from kit import guests, libvirtd, scope, vireod  # noqa: E402  pylint: disable=w
 from kit.bus import Bus  # noqa: E402  pylint: disable=wrong-import-position
 from kit.loop import wait_for  # noqa: E402  pylint: disable=wrong-import-position
 
-CLIENT, BARE = sys.argv[1:3]
+CLIENT, BARE, SIM = sys.argv[1:4]
 DOMAINS = int(os.environ.get('VIREO_BENCH_DOMAINS', '1000'))
 SIM_DOMAINS = int(os.environ.get('VIREO_BENCH_SIM_DOMAINS', '10000'))
 
@@ -34,6 +34,12 @@ def median(values):
 def client(*arguments):
     out = subprocess.run([CLIENT, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
     return json.loads(out)
+
+
+def paired(one, other, rounds=9):
+    """Measure two things in turn, because a machine's speed drifts; return the median of each and of the ratios."""
+    pairs = [(median(client(*one)['ms']), median(client(*other)['ms'])) for _ in range(rounds)]
+    return median([a for a, _ in pairs]), median([b for _, b in pairs]), median([a / b for a, b in pairs])
 
 
 def say(what, value):
@@ -91,26 +97,46 @@ def xml_bytes(bus):
     return plain, full
 
 
+def simulation(where, n):
+    """Start a vireo-sim with n domains, so that the simulated truth is not counted with the broker; return it and its URI."""
+    path = where.directory() / f'sim-{n}'
+    process = where.spawn([SIM, f'--socket={path}', f'sim:///empty?domains={n}'], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b'ready\n'
+    return process, f'sim:{path}'
+
+
+def simulated_memory(where, bus, n):
+    process, uri = simulation(where, n)
+    broker = Broker(where, bus, uri)
+    broker.wait_domains(n)
+    resident = status(broker.process.pid, 'VmRSS') * 1024
+    broker.stop()
+    process.terminate()
+    process.wait()
+    return resident
+
+
 def simulated(where):
-    print(f'{SIM_DOMAINS} simulated domains')
+    print(f'{SIM_DOMAINS} simulated domains, in a process of their own')
     bus = Bus(where)
-    empty = Broker(where, bus, 'sim:///empty')
-    nothing = status(empty.process.pid, 'VmRSS') * 1024
-    empty.threads = switches(empty.process.pid)
-    empty.stop()
-    broker = Broker(where, bus, f'sim:///empty?domains={SIM_DOMAINS}')
+    nothing = simulated_memory(where, bus, 0)
+    twice = simulated_memory(where, bus, 2 * SIM_DOMAINS)
+    _process, uri = simulation(where, SIM_DOMAINS)
+    broker = Broker(where, bus, uri)
     say('start to name on the bus', f'{broker.start:.0f} ms')
     broker.wait_domains(SIM_DOMAINS)
     pid = broker.process.pid
+    resident = status(pid, 'VmRSS') * 1024
     plain, full = xml_bytes(bus)
     say('GetSnapshot', f'{median(plain["ms"]):.1f} ms, {plain["values"]} values')
     say('GetSnapshot with XML', f'{median(full["ms"]):.1f} ms, {full["bytes"] >> 10} KiB')
-    resident = status(pid, 'VmRSS') * 1024
-    per_xml = (full['bytes'] - plain['bytes']) / SIM_DOMAINS
-    say('resident memory: empty; with all domains, the simulated truth included',
-        f'{nothing >> 20} MiB; {resident >> 20} MiB: {(resident - nothing) / SIM_DOMAINS / 1024:.2f} KiB a domain, of which '
-        f'{per_xml / 1024:.2f} KiB XML')
-    wait_for(lambda: len(switches(pid)) <= len(empty.threads), 60, 'the workers that listed have gone', poll=1)
+    xml = (full['bytes'] - plain['bytes']) / SIM_DOMAINS
+    say('resident memory: without any domain; with all; with twice as many',
+        f'{nothing >> 20} MiB; {resident >> 20} MiB; {twice >> 20} MiB')
+    each = (twice - resident) / SIM_DOMAINS
+    say('of which each domain needs, besides its XML',
+        f'{(each - xml) / 1024:.2f} KiB (and {xml / 1024:.2f} KiB of XML)')
+    say('and what does not grow with them: caches, newest events', f'{(resident - nothing - each * SIM_DOMAINS) / 2**20:.1f} MiB')
     say('wake-ups of all threads in 20 idle seconds', idle_wake_ups(pid))
     broker.stop()
 
@@ -142,13 +168,12 @@ def real(where):
     xml = full['bytes'] - plain['bytes']
     say('vireod: resident memory: without any domain; with all',
         f'{nothing >> 20} MiB; {resident >> 20} MiB: {(resident - nothing - xml) / DOMAINS / 1024:.2f} KiB a domain besides its XML')
-    ours = median(full['ms'])
-    say('vireod: GetSnapshot with XML', f'{ours:.1f} ms, {full["bytes"] >> 10} KiB')
     bare = where.spawn([BARE, bus.address, str(DOMAINS), str(full['bytes'] // DOMAINS)], stdout=subprocess.PIPE)
     bare.stdout.readline()
-    alone = median(client(bus.address, 'bare')['ms'])
+    ours, alone, ratio = paired((bus.address, 'snapshot', 'xml'), (bus.address, 'bare'))
+    say('vireod: GetSnapshot with XML', f'{ours:.1f} ms, {full["bytes"] >> 10} KiB')
     say('a bare service: the same bytes as a(oss)', f'{alone:.1f} ms')
-    say('GetSnapshot against the bare service', f'{ours / alone:.2f} times its time')
+    say('GetSnapshot against the bare service', f'{ratio:.2f} times its time')
     bare.terminate()
     broker.stop()
     if not shutil.which('libvirt-dbus') and not pathlib.Path('/usr/sbin/libvirt-dbus').exists():
