@@ -421,8 +421,7 @@ static int ambiguous(const struct matches *m, const char *name)
 	return EXIT_AMBIGUOUS;
 }
 
-/* The broker finds one of thousands without sending all. Return: whether it found exactly one. */
-static bool lookup(struct ctl *c, unsigned kinds, const char *name, char **ret)
+bool lookup(struct ctl *c, unsigned kinds, const char *name, char **ret)
 {
 	static const char *const methods[KIND_MAX] = {[KIND_DOMAIN] = "LookupDomain",
 						      [KIND_POOL] = "LookupPool",
@@ -432,7 +431,7 @@ static bool lookup(struct ctl *c, unsigned kinds, const char *name, char **ret)
 		_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 		const char *path;
 
-		if (kinds != KINDS(k) || c->connection)
+		if (kinds != KINDS(k) || c->connection || !c->bus || name[0] == '/')
 			continue;
 		if (sd_bus_call_method(c->bus, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, methods[k], NULL, &reply, "s", name) < 0)
 			return false;
@@ -455,7 +454,7 @@ int resolve(struct ctl *c, unsigned kinds, const char *name, char **ret)
 		return r;
 	if (!*name)
 		return usage_error("an empty name names nothing");
-	if (!sd_bus_object_path_is_valid(name) && lookup(c, kinds, name, ret))
+	if (lookup(c, kinds, name, ret))
 		return EXIT_OK;
 	r = objects_snapshot(c, kinds, &s);
 	if (r != EXIT_OK)

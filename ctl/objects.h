@@ -41,6 +41,12 @@ const char *object_name(json_object *o, char *buffer, size_t n);
  * @ret:   its path, owned by the caller
  */
 int resolve(struct ctl *c, unsigned kinds, const char *name, char **ret);
+/*
+ * lookup() - let the broker find one of thousands, without sending all
+ *
+ * Return: whether there is exactly one of that name or UUID, of one kind, and --connection was not given.
+ */
+bool lookup(struct ctl *c, unsigned kinds, const char *name, char **ret);
 /* The connection to act on: the one of --connection, or the only one there is. */
 int resolve_connection(struct ctl *c, char **ret);
 /* The job: by number, or the only one that runs on an object of that name. @wanted: "Cancellable" or "Ready", NULL. */

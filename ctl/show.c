@@ -168,9 +168,11 @@ static int resolve_any(struct ctl *c, const struct verb *v, const char *name, ch
 {
 	struct snapshot s = {0};
 	unsigned kinds = kinds_of(v);
-	int r = EXIT_OK;
+	int r = client_open(c);
 
-	if (kinds == KINDS_ALL) {
+	if (r == EXIT_OK && kinds == KINDS_ALL && lookup(c, KINDS(KIND_DOMAIN), name, ret))
+		return EXIT_OK;
+	if (r == EXIT_OK && kinds == KINDS_ALL) {
 		r = objects_snapshot(c, KINDS(KIND_DOMAIN), &s);
 		for (size_t i = 0; r == EXIT_OK && i < json_object_array_length(s.objects); i++)
 			if (strcmp(json_text(json_object_array_get_idx(s.objects, i), "Name"), name) == 0) {

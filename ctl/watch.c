@@ -275,6 +275,15 @@ struct tail {
 	size_t size, n;
 };
 
+static int tail_init(struct tail *t, uint64_t size)
+{
+	if (size == 0 || size > 1000000)
+		return usage_error("--lines: from 1 to 1000000");
+	t->size = size;
+	t->ring = calloc(size, sizeof(*t->ring));
+	return t->ring ? EXIT_OK : out_of_memory();
+}
+
 static int tail_add(struct tail *t, json_object *event)
 {
 	json_object **slot = &t->ring[t->n++ % t->size];
@@ -340,22 +349,14 @@ int verb_events(struct ctl *c, const struct verb *v, char **args, int n)
 		r = moment_parse("until", given_value(c, "until"), &until);
 	if (r == EXIT_OK)
 		r = prepare(c, &w, args, n);
-	if (r != EXIT_OK)
-		return r;
-	if (is_given(c, "lines")) {
-		if (w.left == 0 || w.left > 1000000)
-			return usage_error("--lines: from 1 to 1000000");
-		tail.size = w.left;
-		tail.ring = calloc(tail.size, sizeof(*tail.ring));
-		if (!tail.ring)
-			return out_of_memory();
-	}
+	if (r == EXIT_OK && is_given(c, "lines"))
+		r = tail_init(&tail, w.left);
 	end = w.f.after;
 	if (until.what == MOMENT_VERSION && until.version < end)
 		end = until.version;
 	else if (until.what == MOMENT_TIME)
 		end_time = until.time;
-	if (until.epoch[0] && strcmp(until.epoch, w.f.epoch) != 0) {
+	if (r == EXIT_OK && until.epoch[0] && strcmp(until.epoch, w.f.epoch) != 0) {
 		complain("--until: that is not the present epoch, which is %s", w.f.epoch);
 		r = EXIT_HISTORY;
 	}
