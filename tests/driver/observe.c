@@ -244,7 +244,7 @@ static void operate(char *words)
 	for (char *word = strtok_r(NULL, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
 		char *equals = strchr(word, '=');
 
-		if (equals && word[0] != '/' && word[0] != '@' && word[0] != '<') {
+		if (equals && strcspn(word, "/:@<") > (size_t)(equals - word)) {
 			*equals = '\0';
 			set_option(q, word, equals + 1);
 		} else if (!q->text)
