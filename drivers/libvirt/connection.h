@@ -150,11 +150,12 @@ struct driver_connection {
 	struct lv_batch *settling;	/* looked at, waiting for a barrier */
 	struct lv_batch *fenced;	/* listings that wait for older causes to be posted */
 	struct lv_op *operations;	/* all that are under way */
+	uint64_t foreign_token;		/* the last given to a job of somebody else's */
 	unsigned creating;		/* operations that run and may bring an object that nobody knows yet */
 	unsigned long creations;	/* changes of that */
 
 	int domain_ids[VIR_DOMAIN_EVENT_ID_LAST], pool_ids[VIR_STORAGE_POOL_EVENT_ID_LAST],
-		network_ids[VIR_NETWORK_EVENT_ID_LAST]; /* callback ids; -1: not registered. The keeper's alone */
+		network_ids[VIR_NETWORK_EVENT_ID_LAST], monitor_id; /* callback ids; -1: not registered. The keeper's alone */
 	bool has_kind[KIND_MAX];     /* the hypervisor has such objects at all. Written before HELLO */
 	bool reports_kind[KIND_MAX]; /* … and events of them */
 	bool is_test;		     /* libvirt's own test driver. Written before HELLO */

@@ -134,7 +134,7 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
 		cause = CAUSE_RESUMED;
 	domain_reported(userdata, dom, cause_new(cause, NULL, reason));
 	if (cause == CAUSE_STOPPED)
-		lv_job_domain_stopped(userdata, dom);
+		lv_job_domain_stopped(userdata, dom, detail);
 	return 0;
 }
 
@@ -309,18 +309,22 @@ static void on_job_completed(virConnectPtr conn, virDomainPtr dom, virTypedParam
 	};
 	struct lv_cause *k = other_new("JobCompleted", NULL);
 	unsigned long long v;
+	bool success = true; /* as long as libvirt reports those only */
 	int i;
 
 	if (!k)
 		return;
 	if (virTypedParamsGetInt(params, n, VIR_DOMAIN_JOB_OPERATION, &i) == 1)
 		detail_s(k, "operation", lv_word(&lv_job_operations, i));
-	if (virTypedParamsGetBoolean(params, n, VIR_DOMAIN_JOB_SUCCESS, &i) == 1)
-		vdict_set_b(k->details, "success", i != 0);
+	if (virTypedParamsGetBoolean(params, n, VIR_DOMAIN_JOB_SUCCESS, &i) == 1) {
+		success = i != 0;
+		vdict_set_b(k->details, "success", success);
+	}
 	for (size_t j = 0; j < ELEMENTS(numbers); j++)
 		if (virTypedParamsGetULLong(params, n, numbers[j].from, &v) == 1)
 			detail_t(k, numbers[j].key, v * numbers[j].factor);
 	domain_reported(userdata, dom, k);
+	lv_job_completed(userdata, dom, success);
 }
 
 static void on_metadata(virConnectPtr conn, virDomainPtr dom, int type, const char *uri, void *userdata)

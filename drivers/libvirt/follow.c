@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "jobs.h"
 #include "util/log.h"
 
 /*
@@ -316,6 +317,12 @@ static void look_now(struct driver_connection *c, struct lv_object *o, struct lv
 		lv_handle_free(o->key.kind, handle);
 }
 
+/* Paused as by a job: nothing else announces a dump of memory. */
+static bool is_job_reason(const char *reason)
+{
+	return strcmp(reason, "saving") == 0 || strcmp(reason, "dumping") == 0 || strcmp(reason, "migrating") == 0;
+}
+
 /* Under the lock, which is left meanwhile; the object is busy. */
 static void look_for_causes(struct driver_connection *c, struct lv_object *o)
 {
@@ -334,6 +341,9 @@ static void look_for_causes(struct driver_connection *c, struct lv_object *o)
 	useful = !late || o->flushed <= n;
 	look_ends(c, o);
 	there = v.look == LOOK_SEEN;
+	if (there && o->key.kind == KIND_DOMAIN && v.seen->state == DOMAIN_PAUSED && !c->closing && !c->ended &&
+	    is_job_reason(v.seen->state_reason))
+		lv_foreign_suspect(c, o->key.uuid);
 	if (c->closing || c->ended) {
 		pthread_mutex_unlock(&c->lock);
 		pthread_mutex_unlock(&o->post);

@@ -54,16 +54,31 @@ bool lv_must_end(struct lv_op *op)
 	return end;
 }
 
+static int operation_of(const struct lv_op *op)
+{
+	return op->r->operation == OP_DOMAIN_DUMP    ? VIR_DOMAIN_JOB_OPERATION_DUMP :
+	       op->r->operation == OP_DOMAIN_MIGRATE ? VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT :
+						       VIR_DOMAIN_JOB_OPERATION_SAVE;
+}
+
 /* false: nothing can be said. */
-static bool ask_job(struct lv_op *op, struct progress *p)
+static bool ask_job(struct lv_op *op, struct progress *p, bool *ret_vanished, bool *ret_other)
 {
 	virTypedParameterPtr params = NULL;
 	unsigned long long total = 0, remaining = 0, ms;
-	int type, n = 0;
+	int type, n = 0, operation;
 	bool known = false;
 
 	if (!op->watch || virDomainGetJobStats(op->watch, &type, &params, &n, 0) < 0)
 		return false;
+	*ret_vanished = type == VIR_DOMAIN_JOB_NONE;
+	/* Somebody else's may be over, and the next one running already. */
+	if (op->foreign && virTypedParamsGetInt(params, n, VIR_DOMAIN_JOB_OPERATION, &operation) == 1 &&
+	    operation != operation_of(op)) {
+		virTypedParamsFree(params, n);
+		*ret_vanished = *ret_other = true;
+		return false;
+	}
 	/* libvirt calls saves and migrations unbounded, while it tells totals: what counts is the total. */
 	if (type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED) {
 		/*
@@ -156,8 +171,8 @@ static void tell_progress(struct driver_connection *c, struct lv_op *op, const s
 static void end_work(struct driver_connection *c, void *data);
 static void cancel(struct driver_connection *c, struct lv_op *op);
 
-/* Under the lock: the block job has ended; its end is carried out on a worker. */
-static void block_ends(struct driver_connection *c, struct lv_op *op)
+/* Under the lock: an event said that it has ended; its end is carried out on a worker. */
+static void job_ends(struct driver_connection *c, struct lv_op *op)
 {
 	if (!op->goes_on)
 		return;
@@ -173,7 +188,7 @@ static void poll_work(struct driver_connection *c, void *data)
 	struct lv_op *op = data;
 	struct progress p = {.token = op->r->token, .remaining = USEC_UNKNOWN, .percent = -1};
 	enum lv_follow follow;
-	bool known = false, vanished = false, changed;
+	bool known = false, vanished = false, other = false, changed;
 
 	pthread_mutex_lock(&c->lock);
 	follow = op->answered ? LV_FOLLOW_NOT : op->follow;
@@ -186,7 +201,7 @@ static void poll_work(struct driver_connection *c, void *data)
 	case LV_FOLLOW_NOT:
 		break;
 	case LV_FOLLOW_JOB:
-		known = ask_job(op, &p);
+		known = ask_job(op, &p, &vanished, &other);
 		break;
 	case LV_FOLLOW_BLOCK:
 		known = ask_block_job(op, &p, &vanished);
@@ -217,9 +232,12 @@ static void poll_work(struct driver_connection *c, void *data)
 	op->unchanged = changed ? 0 : op->unchanged + 1;
 	op->poll_at = lv_now() + (op->unchanged >= POLL_IDLE_AFTER ? POLL_IDLE : POLL_EVERY);
 	op->vanished = vanished ? op->vanished + 1 : 0;
-	if (op->vanished >= VANISHED_AFTER)
-		block_ends(c, op);
-	else if (op->cancelled && !op->aborted && (follow == LV_FOLLOW_JOB || follow == LV_FOLLOW_BLOCK))
+	/* What has a call of ours ends with that. */
+	if (op->goes_on && op->vanished >= (other || op->known_end >= 0 ? 1 : VANISHED_AFTER)) {
+		job_ends(c, op);
+		if (other)
+			lv_foreign_suspect(c, op->r->uuid);
+	} else if (op->cancelled && !op->aborted && (follow == LV_FOLLOW_JOB || follow == LV_FOLLOW_BLOCK))
 		cancel(c, op);
 	lv_wake_keeper(c, op->poll_at);
 	lv_op_unref(c, op);
@@ -263,8 +281,18 @@ uint64_t lv_poll_operations(struct driver_connection *c)
 static enum vireo_error judge_end(const struct lv_op *op, const char **ret_why)
 {
 	*ret_why = NULL;
+	if (op->known_end == 1)
+		return VIREO_OK;
+	if (op->known_end == 2 || (op->known_end == 0 && op->cancelled)) {
+		*ret_why = "It was cancelled.";
+		return VIREO_CANCELLED;
+	}
+	if (op->known_end == 0) {
+		*ret_why = "It failed.";
+		return VIREO_OPERATION_FAILED;
+	}
 	if (op->stopped) {
-		*ret_why = "The domain stopped, and the block job with it.";
+		*ret_why = "The domain stopped, and with it what ran on it.";
 		return VIREO_OPERATION_FAILED;
 	}
 	switch (op->block_status) {
@@ -281,7 +309,7 @@ static enum vireo_error judge_end(const struct lv_op *op, const char **ret_why)
 		*ret_why = "The block job failed.";
 		return VIREO_OPERATION_FAILED;
 	default:
-		*ret_why = "The block job is gone, and nothing said how it ended.";
+		*ret_why = "It is gone, and nothing said how it ended.";
 		return VIREO_OUTCOME_UNKNOWN;
 	}
 }
@@ -296,7 +324,7 @@ static void end_work(struct driver_connection *c, void *data)
 	error = judge_end(op, &why);
 	pthread_mutex_unlock(&c->lock);
 	if (error != VIREO_OK)
-		failure_set(&op->report->result.failure, error, "%s", why);
+		failure_set(lv_op_failure(op), error, "%s", why);
 	lv_op_ended(c, op);
 }
 
@@ -320,7 +348,7 @@ int lv_block_begun(struct lv_op *op, struct failure *f)
 	return error == VIREO_OK ? 0 : failure_set(f, error, "%s", why);
 }
 
-static bool is_of(const struct lv_op *op, virDomainPtr dom)
+bool lv_job_is_of(const struct lv_op *op, virDomainPtr dom)
 {
 	unsigned char raw[VIR_UUID_BUFLEN];
 
@@ -361,11 +389,11 @@ void lv_job_block_event(struct driver_connection *c, virDomainPtr dom, const cha
 {
 	pthread_mutex_lock(&c->lock);
 	for (struct lv_op *op = c->operations; op; op = op->next) {
-		if (op->follow != LV_FOLLOW_BLOCK || !disk || strcmp(op->r->text, disk) != 0 || !is_of(op, dom))
+		if (op->follow != LV_FOLLOW_BLOCK || !disk || strcmp(op->r->text, disk) != 0 || !lv_job_is_of(op, dom))
 			continue;
 		op->block_status = status;
 		if (status != VIR_DOMAIN_BLOCK_JOB_READY) {
-			block_ends(c, op);
+			job_ends(c, op);
 			break;
 		}
 		op->ready = true;
@@ -378,15 +406,59 @@ void lv_job_block_event(struct driver_connection *c, virDomainPtr dom, const cha
 	pthread_mutex_unlock(&c->lock);
 }
 
-void lv_job_domain_stopped(struct driver_connection *c, virDomainPtr dom)
+void lv_job_domain_stopped(struct driver_connection *c, virDomainPtr dom, int detail)
+{
+	bool moved = detail == VIR_DOMAIN_EVENT_STOPPED_SAVED || detail == VIR_DOMAIN_EVENT_STOPPED_MIGRATED;
+
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next) {
+		if (!lv_job_is_of(op, dom))
+			continue;
+		if (op->follow == LV_FOLLOW_JOB && moved)
+			op->known_end = 1;
+		if (op->follow == LV_FOLLOW_BLOCK || op->follow == LV_FOLLOW_JOB) {
+			op->stopped = true;
+			job_ends(c, op);
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void lv_job_known_end(struct driver_connection *c, virDomainPtr dom, int end)
 {
 	pthread_mutex_lock(&c->lock);
 	for (struct lv_op *op = c->operations; op; op = op->next)
-		if (op->follow == LV_FOLLOW_BLOCK && is_of(op, dom)) {
-			op->stopped = true;
-			block_ends(c, op);
+		if (op->foreign && op->follow == LV_FOLLOW_JOB && lv_job_is_of(op, dom)) {
+			op->known_end = end;
+			/* a save goes on until the domain has stopped, a migration until the other side has taken over */
+			if (op->r->operation == OP_DOMAIN_DUMP)
+				job_ends(c, op);
 		}
 	pthread_mutex_unlock(&c->lock);
+}
+
+void lv_job_completed(struct driver_connection *c, virDomainPtr dom, bool success)
+{
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next)
+		if (op->foreign && op->follow == LV_FOLLOW_JOB && lv_job_is_of(op, dom)) {
+			op->known_end = success;
+			/* a save and a migration are done when the domain has stopped; a dump is done */
+			if (op->r->operation == OP_DOMAIN_DUMP || !success)
+				job_ends(c, op);
+		}
+	pthread_mutex_unlock(&c->lock);
+}
+
+bool lv_job_is_followed(struct driver_connection *c, sd_id128_t uuid, const char *disk)
+{
+	for (struct lv_op *op = c->operations; op; op = op->next) {
+		if (!sd_id128_equal(op->r->uuid, uuid))
+			continue;
+		if (disk ? op->follow == LV_FOLLOW_BLOCK && strcmp(op->r->text, disk) == 0 : op->follow == LV_FOLLOW_JOB)
+			return true;
+	}
+	return false;
 }
 
 /* ---- migration -------------------------------------------------------------------------------------------- */
@@ -411,7 +483,7 @@ void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iterati
 		return;
 	pthread_mutex_lock(&c->lock);
 	for (struct lv_op *op = c->operations; op; op = op->next) {
-		if (!op->postcopy || !is_of(op, dom))
+		if (!op->postcopy || !lv_job_is_of(op, dom))
 			continue;
 		op->postcopy = false;
 		op->refs++;

@@ -19,5 +19,19 @@ int lv_block_begun(struct lv_op *op, struct failure *f);
 
 /* libvirt's loop, behind the cause that says the same. */
 void lv_job_block_event(struct driver_connection *c, virDomainPtr dom, const char *disk, int type, int status);
-void lv_job_domain_stopped(struct driver_connection *c, virDomainPtr dom);
+void lv_job_domain_stopped(struct driver_connection *c, virDomainPtr dom, int detail);
+void lv_job_completed(struct driver_connection *c, virDomainPtr dom, bool success);
+/* QEMU said how a migration, and by that a save or a dump, ended. @end: as lv_op.known_end. */
+void lv_job_known_end(struct driver_connection *c, virDomainPtr dom, int end);
+bool lv_job_is_of(const struct lv_op *op, virDomainPtr dom);
+/* Under the lock: does an operation follow this block job, or, @disk NULL, a job of this domain as a whole? */
+bool lv_job_is_followed(struct driver_connection *c, sd_id128_t uuid, const char *disk);
 void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iteration);
+
+/* foreign.c: jobs that others began */
+void lv_foreign_register(struct driver_connection *c); /* keeper, before HELLO */
+void lv_foreign_deregister(struct driver_connection *c);
+/* Under the lock: look for what runs already. */
+void lv_foreign_scan(struct driver_connection *c);
+/* Under the lock: a look found a domain paused as by a job. */
+void lv_foreign_suspect(struct driver_connection *c, sd_id128_t uuid);

@@ -109,6 +109,7 @@ static bool open_all(struct driver_connection *c)
 	c->is_test = type && strcasecmp(type, "test") == 0;
 	watch_closing(c, c->events);
 	lv_events_register(c);
+	lv_foreign_register(c);
 	c->own_world = is_own_world(c);
 	if (c->own_world) {
 		virConnectRef(c->events);
@@ -289,6 +290,7 @@ static void take_down(struct driver_connection *c)
 	lv_fail_operations(c, NULL);
 	if (!c->events)
 		return;
+	lv_foreign_deregister(c);
 	lv_events_deregister(c);
 	virConnectUnregisterCloseCallback(c->events, on_close);
 	if (c->ops && c->ops != c->events)
@@ -304,6 +306,9 @@ void lv_keeper(struct driver_connection *c, void *data)
 		c->open = true;
 		pthread_mutex_unlock(&c->lock);
 		post_hello(c);
+		pthread_mutex_lock(&c->lock);
+		lv_foreign_scan(c);
+		pthread_mutex_unlock(&c->lock);
 		follow(c);
 	} else {
 		_cleanup_(freep) char *why = lv_error_text();

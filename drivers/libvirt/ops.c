@@ -240,11 +240,13 @@ void lv_op_finish(struct driver_connection *c, struct lv_op *op)
 
 void lv_op_ended(struct driver_connection *c, struct lv_op *op)
 {
-	const struct result *r = &op->report->result;
 	const struct operation_def *def = &operation_table[op->r->operation];
+	const struct result *r = &op->report->result;
 
 	if (def->read)
 		lv_op_finish(c, op);
+	else if (op->foreign)
+		lv_settle_operation(c, def->kind, op->r->uuid, op);
 	else if (!sd_id128_is_null(r->uuid))
 		lv_settle_operation(c, r->kind, r->uuid, op);
 	else if (def->kind != KIND_CONNECTION)
@@ -321,50 +323,84 @@ static void drop_operation(struct driver_connection *c, void *data)
 	pthread_mutex_unlock(&c->lock);
 }
 
-static void post_refusal(struct driver_connection *c, uint64_t token, enum vireo_error error, const char *why)
+static void post_end(struct driver_connection *c, enum report_type type, uint64_t token, enum vireo_error error, const char *why)
 {
-	struct report *r = report_new(REPORT_RESULT);
+	struct report *r = report_new(type);
 
 	if (!r)
 		return;
-	r->result.token = token;
-	failure_set(&r->result.failure, error, "%s", why);
+	if (type == REPORT_FOREIGN) {
+		r->foreign.token = token;
+		r->foreign.ended = true;
+	} else
+		r->result.token = token;
+	failure_set(type == REPORT_FOREIGN ? &r->foreign.failure : &r->result.failure, error, "%s", why);
 	driver_host_post(c->host, r);
+}
+
+static void post_refusal(struct driver_connection *c, uint64_t token, enum vireo_error error, const char *why)
+{
+	post_end(c, REPORT_RESULT, token, error, why);
+}
+
+struct lv_op *lv_op_new(struct driver_connection *c, struct request *r, enum report_type type)
+{
+	struct lv_op *op = calloc(1, sizeof(*op));
+
+	if (op)
+		op->report = report_new(type);
+	if (!op || !op->report) {
+		free(op);
+		request_free(r);
+		return NULL;
+	}
+	pthread_mutex_init(&op->telling, NULL);
+	op->refs = 1;
+	op->c = c;
+	op->r = r;
+	op->r->kind = operation_table[r->operation].kind;
+	op->block_status = op->known_end = -1;
+	op->foreign = type == REPORT_FOREIGN;
+	if (op->foreign) {
+		op->report->foreign.token = r->token;
+		op->report->foreign.ended = true;
+	} else
+		op->report->result.token = r->token;
+	return op;
+}
+
+void lv_op_link(struct driver_connection *c, struct lv_op *op)
+{
+	op->refs++;
+	op->next = c->operations;
+	if (c->operations)
+		c->operations->prev = op;
+	c->operations = op;
+}
+
+struct failure *lv_op_failure(struct lv_op *op)
+{
+	return op->foreign ? &op->report->foreign.failure : &op->report->result.failure;
 }
 
 void lv_operate(struct driver_connection *c, struct request *r)
 {
-	struct lv_op *op = calloc(1, sizeof(*op));
-	uint64_t token = r->token;
 	const struct lv_handler *h = find_handler(r->operation);
+	uint64_t token = r->token;
+	struct lv_op *op = lv_op_new(c, r, REPORT_RESULT);
 	bool begun = false, closing, ended;
 
-	if (op) {
-		op->report = report_new(REPORT_RESULT);
-		op->c = c;
-		op->r = r;
-		op->r->kind = operation_table[r->operation].kind;
-		op->block_status = -1;
-		pthread_mutex_init(&op->telling, NULL);
-	}
-	if (!op || !op->report) {
-		free(op);
-		request_free(r);
+	if (!op) {
 		post_refusal(c, token, VIREO_NO_MEMORY, "No memory.");
 		return;
 	}
-	op->report->result.token = token;
 	pthread_mutex_lock(&c->lock);
 	closing = c->closing;
 	ended = c->ended;
-	op->refs = 1;
-	if (!closing && !ended && lv_submit(c, h && h->lasts ? c->lasters : c->operators, operate_work, op, drop_operation)) {
+	if (!closing && !ended &&
+	    lv_submit(c, h && h->lasts ? c->lasters : c->operators, operate_work, op, drop_operation)) {
 		begun = true;
-		op->refs = 2;
-		op->next = c->operations;
-		if (c->operations)
-			c->operations->prev = op;
-		c->operations = op;
+		lv_op_link(c, op);
 	} else
 		lv_op_unref(c, op);
 	pthread_mutex_unlock(&c->lock);
@@ -378,6 +414,7 @@ void lv_fail_operations(struct driver_connection *c, const char *why)
 	pthread_mutex_lock(&c->lock);
 	while (c->operations) {
 		struct lv_op *op = c->operations;
+		enum report_type type = op->foreign ? REPORT_FOREIGN : REPORT_RESULT;
 		uint64_t token = op->r->token;
 
 		answered(c, op);
@@ -387,7 +424,7 @@ void lv_fail_operations(struct driver_connection *c, const char *why)
 
 			if (asprintf(&text, "The hypervisor was lost meanwhile: %s", why) < 0)
 				text = NULL;
-			post_refusal(c, token, VIREO_DISCONNECTED, text ? text : "The hypervisor was lost meanwhile.");
+			post_end(c, type, token, VIREO_DISCONNECTED, text ? text : "The hypervisor was lost meanwhile.");
 		}
 		pthread_mutex_lock(&c->lock);
 	}

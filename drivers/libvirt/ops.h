@@ -42,6 +42,9 @@ struct lv_op {
 	bool stopped;	    /* the domain did, and took the block job with it */
 	unsigned vanished;  /* polls that found no block job */
 	bool postcopy;	    /* to be switched after the first pass */
+	/* What somebody else has begun: told by FOREIGN instead of RESULT. It has no call of ours: it goes on from the start. */
+	bool foreign;	 /* constant */
+	int known_end;	 /* of a domain job: 1 well, 0 badly, 2 cancelled; -1: nothing said so yet */
 
 	/* Written by its operator, read by the poller. */
 	atomic_uint_fast64_t bytes, total;
@@ -85,6 +88,11 @@ int lv_result_object(struct lv_op *op, enum kind kind, void *handle, struct fail
 /* The same for XML, which is taken. */
 int lv_result_text(struct lv_op *op, char *text, struct failure *f);
 
+/* Where its failure goes. */
+struct failure *lv_op_failure(struct lv_op *op);
+
 /* The operation has ended: look, then post RESULT. Takes the caller's reference. Not under the lock. */
 void lv_op_ended(struct driver_connection *c, struct lv_op *op);
+struct lv_op *lv_op_new(struct driver_connection *c, struct request *r, enum report_type type); /* takes @r in any case */
+void lv_op_link(struct driver_connection *c, struct lv_op *op); /* under the lock: it is under way; a reference of the list's own */
 void lv_op_unref(struct driver_connection *c, struct lv_op *op); /* under the lock */

@@ -254,6 +254,32 @@ int lv_xml_read_volume(const char *xml, struct volume *v)
 	return 0;
 }
 
+char **lv_xml_read_disks(const char *xml)
+{
+	_cleanup_(free_doc) xmlDocPtr doc = NULL;
+	_cleanup_(freep) char *name = NULL;
+	xmlNodePtr devices;
+	char **list;
+	size_t n = 0;
+
+	if (read_named(xml, "domain", &doc, &name) < 0)
+		return NULL;
+	devices = find_child(xmlDocGetRootElement(doc), "devices");
+	for (xmlNodePtr d = devices ? devices->children : NULL; d; d = d->next)
+		n += is_element(d, "disk");
+	list = calloc(n + 1, sizeof(*list));
+	n = 0;
+	for (xmlNodePtr d = devices ? devices->children : NULL; list && d; d = d->next) {
+		char *target = is_element(d, "disk") ? dup_attribute(find_child(d, "target"), "dev") : NULL;
+
+		if (target && target[0])
+			list[n++] = target;
+		else
+			free(target);
+	}
+	return list;
+}
+
 int lv_xml_read_uuid(const char *xml, sd_id128_t *ret)
 {
 	_cleanup_(free_doc) xmlDocPtr doc = NULL;

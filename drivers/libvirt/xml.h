@@ -28,3 +28,6 @@ int lv_xml_read_volume(const char *xml, struct volume *v);
 
 /* The UUID that a description names. -ENOENT when it names none. */
 int lv_xml_read_uuid(const char *xml, sd_id128_t *ret);
+
+/* Target names of a domain's disks: owned, NULL-terminated. NULL: no memory, or not understood. */
+char **lv_xml_read_disks(const char *xml);
