@@ -45,6 +45,7 @@ struct stream {
 	size_t size, done; /* bytes in it, bytes of them written */
 	bool failed;	   /* no memory for a line: ends without a word, rather than leave one out */
 	struct timer heartbeat, later;
+	uint64_t spoke; /* monotonic µs: when the last line was made */
 	struct stream *prev, *next;
 };
 
@@ -75,6 +76,8 @@ static void put(struct stream *s, char *line, size_t size)
 		s->failed = true;
 		return;
 	}
+	if (s->config.heartbeat)
+		s->spoke = clock_monotonic(broker_clock(s->all->broker));
 	if (!s->buffer) {
 		s->buffer = line;
 		s->size = size;
@@ -270,10 +273,18 @@ static void on_later(struct timer *t, void *userdata)
 static void on_heartbeat(struct timer *t, void *userdata)
 {
 	struct stream *s = userdata;
+	uint64_t wait = s->config.heartbeat, silent = clock_monotonic(broker_clock(s->all->broker)) - s->spoke;
 
-	if (s->phase == FOLLOW && !s->buffer && s->cursor >= broker_version(s->all->broker))
+	/*
+	 * Only lines count: a stream that looks at what is not its reader's is silent all the same. One that has more to
+	 * write than its reader takes needs no bookmark.
+	 */
+	if (silent < wait)
+		wait -= silent;
+	else if (s->phase == FOLLOW && !s->buffer)
 		put_bookmark(s);
-	pump(s);
+	timer_in(broker_clock(s->all->broker), &s->heartbeat, wait, on_heartbeat, s);
+	pump(s); /* may end it */
 }
 
 /* Make what fits, write what the socket takes; then wait for one of the two. A turn of the loop for each bufferful: */
@@ -298,8 +309,6 @@ static void pump(struct stream *s)
 	arm(s, r == 0);
 	if (r > 0 && more)
 		timer_in(broker_clock(s->all->broker), &s->later, 0, on_later, s);
-	if (s->config.heartbeat && s->phase == FOLLOW)
-		timer_in(broker_clock(s->all->broker), &s->heartbeat, s->config.heartbeat, on_heartbeat, s);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -394,6 +403,10 @@ int stream_new(struct streams *all, const struct stream_config *config, struct s
 	(void)sd_event_source_set_priority(s->source, SD_EVENT_PRIORITY_NORMAL + 10);
 	/* The reader only reads. */
 	(void)shutdown(fds[0], SHUT_RD);
+	if (config->heartbeat) {
+		s->spoke = clock_monotonic(broker_clock(all->broker));
+		timer_in(broker_clock(all->broker), &s->heartbeat, config->heartbeat, on_heartbeat, s);
+	}
 	timer_in(broker_clock(all->broker), &s->later, 0, on_later, s);
 	*ret = s;
 	*ret_fd = fds[1];
