@@ -26,7 +26,7 @@ OBJECT_MANAGER = 'org.freedesktop.DBus.ObjectManager'
 class BusCase(unittest.TestCase):
     """One broker for all tests of the class."""
 
-    CONNECT = (os.environ.get('VIREO_TEST_URI', 'sim:///demo'),)
+    CONNECT = (os.environ.get('VIREO_TEST_URI', f"sim:{pathlib.Path(__file__).with_name('calm.json')}"),)
     ARGUMENTS = ()
     bus_class = BrokerBus if os.environ.get('VIREO_TEST_BUS') == 'dbus-broker' else Bus
 
