@@ -81,36 +81,35 @@ int lv_loop_start(void)
 	return 0;
 }
 
-struct turns {
-	pthread_mutex_t lock;
-	pthread_cond_t done;
-	unsigned left;
-};
+/* One lock for all who wait: what is handed to libvirt is then handed over by a lock of ours too. */
+static pthread_mutex_t turns_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t turned = PTHREAD_COND_INITIALIZER;
 
 static void on_turn(int timer, void *userdata)
 {
-	struct turns *t = userdata;
+	unsigned *left = userdata;
 
-	pthread_mutex_lock(&t->lock);
+	pthread_mutex_lock(&turns_lock);
 	/* A timer without delay fires in every turn until it is removed. */
-	if (--t->left == 0) {
+	if (--*left == 0) {
 		virEventRemoveTimeout(timer);
-		pthread_cond_signal(&t->done);
+		pthread_cond_broadcast(&turned);
 	}
-	pthread_mutex_unlock(&t->lock);
+	pthread_mutex_unlock(&turns_lock);
 }
 
 int lv_loop_turns(unsigned n)
 {
-	struct turns t = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, n};
+	unsigned left;
 
-	if (virEventAddTimeout(0, on_turn, &t, NULL) < 0)
+	pthread_mutex_lock(&turns_lock);
+	left = n;
+	pthread_mutex_unlock(&turns_lock);
+	if (virEventAddTimeout(0, on_turn, &left, NULL) < 0)
 		return -EIO;
-	pthread_mutex_lock(&t.lock);
-	while (t.left > 0)
-		pthread_cond_wait(&t.done, &t.lock);
-	pthread_mutex_unlock(&t.lock);
-	pthread_cond_destroy(&t.done);
-	pthread_mutex_destroy(&t.lock);
+	pthread_mutex_lock(&turns_lock);
+	while (left > 0)
+		pthread_cond_wait(&turned, &turns_lock);
+	pthread_mutex_unlock(&turns_lock);
 	return 0;
 }
