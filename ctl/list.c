@@ -63,26 +63,33 @@ static bool is_wanted(struct ctl *c, json_object *o, char **patterns, int n)
 	return name_matches(o, patterns, n);
 }
 
-/* One kind of object, filtered. @ret: an array. */
-static int listing(struct ctl *c, int kind, char **patterns, int n, json_object **ret)
+/* One kind of object, filtered; and all jobs, where they are wanted. Both are arrays. */
+static int listing(struct ctl *c, int kind, char **patterns, int n, json_object **ret, json_object **ret_jobs)
 {
 	struct snapshot s = {0};
 	json_object *kept;
 	int r;
 
-	r = objects_snapshot(c, KINDS(kind), &s);
+	r = objects_snapshot(c, KINDS(kind) | (ret_jobs ? KINDS(KIND_JOB) : 0), &s);
 	if (r != EXIT_OK)
 		return r;
 	kept = json_object_new_array();
+	if (ret_jobs)
+		*ret_jobs = json_object_new_array();
 	for (size_t i = 0; kept && i < json_object_array_length(s.objects); i++) {
 		json_object *o = json_object_array_get_idx(s.objects, i);
 
+		if (kind_from_path(json_text(o, "object")) != kind) {
+			if (ret_jobs && *ret_jobs)
+				json_object_array_add(*ret_jobs, json_object_get(o));
+			continue;
+		}
 		if (is_wanted(c, o, patterns, n))
 			json_object_array_add(kept, json_object_get(o));
 	}
 	snapshot_clear(&s);
 	*ret = kept;
-	if (!kept)
+	if (!kept || (ret_jobs && !*ret_jobs))
 		return out_of_memory();
 	/* a name that was asked for and is not there is an error; a pattern that matches nothing is not */
 	for (int i = 0; i < n && json_object_array_length(kept) == 0; i++)
@@ -156,18 +163,21 @@ static void add_label(struct table *t, bool several, json_object *o)
 
 /* ---- domains, pools, networks -------------------------------------------------------------------------------------- */
 
-/* The running job of an object, as "save 42%". */
-static void add_job(struct table *t, json_object *o)
+/* What runs on an object: "save 42%", or how many do. */
+static void add_job(struct table *t, json_object *all, json_object *o)
 {
-	json_object *jobs;
+	json_object *jobs, *job, *percent;
 	size_t n = json_object_object_get_ex(o, "Jobs", &jobs) ? json_object_array_length(jobs) : 0;
 
+	job = n == 1 ? object_by_path(all, json_object_get_string(json_object_array_get_idx(jobs, 0))) : NULL;
 	if (n == 0)
 		table_add(t, PLAIN, "");
-	else if (n == 1)
-		table_addf(t, CYAN, "%s", json_object_get_string(json_object_array_get_idx(jobs, 0)) + strlen(VIREO_JOBS));
+	else if (!job)
+		table_addf(t, CYAN, "%zu job%s", n, n == 1 ? "" : "s");
+	else if (strcmp(json_text(job, "Type"), "bounded") == 0 && json_object_object_get_ex(job, "Percent", &percent))
+		table_addf(t, CYAN, "%s %.0f%%", json_text(job, "Operation"), json_object_get_double(percent));
 	else
-		table_addf(t, CYAN, "%zu jobs", n);
+		table_add(t, CYAN, json_text(job, "Operation"));
 }
 
 int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
@@ -178,10 +188,10 @@ int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	  {"CONNECTION", false, true, true},
 						{"TITLE", false, true, true, 1}};
-	_cleanup_(json_putp) json_object *objects = NULL;
+	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	bool several;
-	int r = listing(c, KIND_DOMAIN, args, n, &objects);
+	int r = listing(c, KIND_DOMAIN, args, n, &objects, &jobs);
 
 	if (r != EXIT_OK)
 		return r;
@@ -207,7 +217,7 @@ int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 		add_size(t, o, active ? "Memory" : "MaxMemory");
 		table_add(t, PLAIN, yes_no(json_true(o, "Persistent")));
 		table_add(t, PLAIN, yes_no(json_true(o, "Autostart")));
-		add_job(t, o);
+		add_job(t, jobs, o);
 		add_label(t, several, o);
 		table_add(t, PLAIN, json_text(o, "Title"));
 	}
@@ -222,10 +232,10 @@ int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
 						{"ALLOCATION", true, false, false}, {"AVAILABLE", true, false, false},
 						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
-	_cleanup_(json_putp) json_object *objects = NULL;
+	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	bool several;
-	int r = listing(c, KIND_POOL, args, n, &objects);
+	int r = listing(c, KIND_POOL, args, n, &objects, &jobs);
 
 	if (r != EXIT_OK)
 		return r;
@@ -247,7 +257,7 @@ int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
 		add_size(t, o, "Available");
 		table_add(t, PLAIN, yes_no(json_true(o, "Persistent")));
 		table_add(t, PLAIN, yes_no(json_true(o, "Autostart")));
-		add_job(t, o);
+		add_job(t, jobs, o);
 		add_label(t, several, o);
 	}
 	pager_open(c);
@@ -260,10 +270,10 @@ int verb_networks(struct ctl *c, const struct verb *v, char **args, int n)
 						{"TYPE", false, false, false, 4},	{"BRIDGE", false, false, true, 5},
 						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
-	_cleanup_(json_putp) json_object *objects = NULL;
+	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	bool several;
-	int r = listing(c, KIND_NETWORK, args, n, &objects);
+	int r = listing(c, KIND_NETWORK, args, n, &objects, &jobs);
 
 	if (r != EXIT_OK)
 		return r;
@@ -283,7 +293,7 @@ int verb_networks(struct ctl *c, const struct verb *v, char **args, int n)
 		table_add(t, PLAIN, json_text(o, "Bridge"));
 		table_add(t, PLAIN, yes_no(json_true(o, "Persistent")));
 		table_add(t, PLAIN, yes_no(json_true(o, "Autostart")));
-		add_job(t, o);
+		add_job(t, jobs, o);
 		add_label(t, several, o);
 	}
 	pager_open(c);
@@ -317,7 +327,7 @@ int verb_connections(struct ctl *c, const struct verb *v, char **args, int n)
 						{"EVENTS", false, false, true, 3},	 {"ERROR", false, false, true}};
 	_cleanup_(json_putp) json_object *objects = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
-	int r = listing(c, KIND_CONNECTION, args, n, &objects);
+	int r = listing(c, KIND_CONNECTION, args, n, &objects, NULL);
 
 	if (r != EXIT_OK)
 		return r;

@@ -138,6 +138,8 @@ class Jobs(support.House):
         self.assertRegex(self.ctl('jobs').out, rf'(?m)^ *{number} +start +slow +running ')
         self.assertEqual(self.ctl('jobs', '--running', '-j').json[0]['object'], f'/org/vireo1/job/_{number}')
         self.assertEqual(self.ctl('show', number, '-p', 'Operation', '--value').out, 'start\n')
+        support.wait_for(lambda: ' start ' in self.ctl('list', 'slow').out, poll=0.05)
+        self.assertRegex(self.ctl('list', 'slow').out, r'(?m)^slow .* start \d+%')
         err = self.ctl('start', 'slow', status=STATE).err
         self.assertIn(number, err)
         self.assertIn('vireoctl jobs', err)
