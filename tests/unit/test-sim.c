@@ -72,11 +72,10 @@ static void test_shared_world(void **state)
 	assert_int_equal(kit_count(b), 2);
 	/* threads are shared as well: the first close must not end them */
 	kit_list(a);
-	sim_driver.close(kit_connection(a));
+	kit_close(a);
 	kit_list(b);
 	assert_int_equal(kit_count(b), 2);
-	sim_driver.close(kit_connection(b));
-	assert_int_equal(sim_shutdown(60 * USEC_PER_SEC), 0);
+	kit_close(b);
 }
 
 static void test_crowd(void **state)
