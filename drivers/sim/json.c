@@ -220,7 +220,8 @@ int sim_json_parse(const char *text, size_t n, const char *file, struct json_obj
 	size_t at, line = 1, column = 1;
 
 	json_tokener_set_flags(t, JSON_TOKENER_STRICT);
-	j = n < INT32_MAX ? json_tokener_parse_ex(t, text, (int)n) : NULL;
+	/* with the NUL behind it, which ends a number or a word */
+	j = n < INT32_MAX - 1 ? json_tokener_parse_ex(t, text, (int)n + 1) : NULL;
 	error = json_tokener_get_error(t);
 	at = json_tokener_get_parse_end(t);
 	if (j && error == json_tokener_success && text[at + strspn(text + at, " \t\r\n")] != '\0') {
@@ -243,7 +244,7 @@ int sim_json_parse(const char *text, size_t n, const char *file, struct json_obj
 		}
 	}
 	return failure_set(f, VIREO_INVALID_ARGS, "%s, line %zu, column %zu: %s.", file, line, column,
-			   error == json_tokener_continue  ? "it ends too early"
-			   : error == json_tokener_success ? "null is no scenario"
-							   : json_tokener_error_desc(error));
+			   error == json_tokener_success ? "null is no scenario"
+			   : at >= n			 ? "it ends too early"
+							 : json_tokener_error_desc(error));
 }

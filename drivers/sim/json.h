@@ -23,5 +23,5 @@ struct json_object *sim_json_get(struct json_object *j, const char *key); /* bor
 /* "key", or the bytes of "key-hex". Owned; NULL: there is neither. */
 char *sim_json_bytes(struct json_object *j, const char *key);
 
-/* A whole text; VIREO_INVALID_ARGS with line and column. @ret: owned. */
+/* A whole text, with a NUL behind its @n bytes; VIREO_INVALID_ARGS with line and column. @ret: owned. */
 int sim_json_parse(const char *text, size_t n, const char *file, struct json_object **ret, struct failure *f);

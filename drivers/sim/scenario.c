@@ -277,10 +277,9 @@ int sim_scenario_object(struct sim_world *w, enum kind kind, struct json_object 
 
 /* ---- faults and operations ---------------------------------------------------------------------------------------- */
 
-int sim_scenario_check_faults(struct json_object *j, const char *where, struct sim_faults *faults, struct failure *f)
+int sim_scenario_check_faults(struct json_object *j, const char *where, bool is_step, struct sim_faults *faults,
+			      struct failure *f)
 {
-	bool is_step = json_object_is_type(j, json_type_object) && sim_json_get(j, "do");
-
 	if (!json_object_is_type(j, json_type_object))
 		return failure_set(f, VIREO_INVALID_ARGS, "%s is %s; expected an object.", where,
 				   json_object_to_json_string(j));
@@ -428,7 +427,7 @@ int sim_scenario_apply(struct sim_world *w, struct json_object *j, const char *f
 		r = apply_list(w, KIND_NETWORK, j, file, "networks", f);
 	if (r == 0 && sim_json_get(j, "faults")) {
 		there = sim_printf("%s.faults", top);
-		r = sim_scenario_check_faults(sim_json_get(j, "faults"), there, &w->faults, f);
+		r = sim_scenario_check_faults(sim_json_get(j, "faults"), there, false, &w->faults, f);
 	}
 	if (r == 0 && sim_json_get(j, "operations"))
 		r = sim_scenario_rules(w, sim_json_get(j, "operations"), top, f);

@@ -341,7 +341,7 @@ static int check_faults(struct json_object *step, const char *where, struct fail
 {
 	struct sim_faults faults = {};
 
-	return sim_scenario_check_faults(step, where, &faults, f);
+	return sim_scenario_check_faults(step, where, true, &faults, f);
 }
 
 static int run_faults(struct sim_world *w, struct sim_script *s, struct json_object *step, uint64_t *ret_wait,
@@ -352,7 +352,7 @@ static int run_faults(struct sim_world *w, struct sim_script *s, struct json_obj
 
 	if (sim_json_bool(step, "reset", false))
 		faults = (struct sim_faults){};
-	r = sim_scenario_check_faults(step, "step", &faults, f);
+	r = sim_scenario_check_faults(step, "step", true, &faults, f);
 	if (r != 0)
 		return r;
 	/* what hung for a fault that is no more goes on */

@@ -206,5 +206,7 @@ int sim_scenario_object(struct sim_world *w, enum kind kind, struct json_object 
 			struct failure *f);
 /* Only checks. */
 int sim_scenario_check_object(enum kind kind, struct json_object *j, const char *where, struct failure *f);
-int sim_scenario_check_faults(struct json_object *j, const char *where, struct sim_faults *faults, struct failure *f);
+/* @is_step: then it has the keys of a step too. */
+int sim_scenario_check_faults(struct json_object *j, const char *where, bool is_step, struct sim_faults *faults,
+			      struct failure *f);
 int sim_scenario_rules(struct sim_world *w, struct json_object *j, const char *where, struct failure *f);
