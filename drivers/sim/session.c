@@ -5,6 +5,7 @@
 
 #include "outbox.h"
 #include "session-list.h"
+#include "sim-driver.h"
 #include "util/log.h"
 
 /* Later than whatever a reordering may have put behind it. */
@@ -110,7 +111,10 @@ static void add_string(char ***strings, size_t *n, char *s)
 	(*strings)[*n] = NULL;
 }
 
-extern const struct driver sim_driver;
+static int compare_strings(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static struct report *make_hello(struct sim_session *s)
 {
@@ -138,6 +142,7 @@ static struct report *make_hello(struct sim_session *s)
 						   sim_printf("%s.%s", interfaces[k], cause_to_string(c)));
 		for (const struct event_def *e = sim_driver.events; e->name; e++)
 			add_string(&h->events, &n, sim_printf("%s.%s", interfaces[e->kind], e->name));
+		qsort(h->events, n, sizeof(*h->events), compare_strings);
 	}
 	h->operations = copy_strings(NULL, 0);
 	n = 0;
@@ -145,6 +150,7 @@ static struct report *make_hello(struct sim_session *s)
 		if (!w->rules[*op].missing)
 			add_string(&h->operations, &n,
 				   sim_printf("%s.%s", operation_table[*op].interface, operation_table[*op].method));
+	qsort(h->operations, n, sizeof(*h->operations), compare_strings);
 	return r;
 }
 

@@ -133,7 +133,7 @@ static void judge_settled(struct rig *r, struct rig_object *k, const struct obse
 
 	r->settled++;
 	if (o->look == LOOK_GONE) {
-		if (k->known) {
+		if (k->known && !r->polled) {
 			demand(r, o, !k->persistent);
 			demand(r, o, !k->active);
 		}

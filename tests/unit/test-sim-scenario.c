@@ -80,7 +80,7 @@ static const struct {
 	{"{'operations': {'Domain.Explode': {}}}", "$.operations['Domain.Explode'] is no operation"},
 	{"{'operations': {'Domain.Start': {'speed': 1}}}", "unknown key 'speed'"},
 	{"{'operations': {'Domain.Start': {'error': 'Sad'}}}", "'Sad', which is no error"},
-	{"{'steps': {}}", "$.steps is an object; expected an array"},
+	{"{'steps': {}}", "$.steps is { }; expected an array"},
 	{"{'steps': ['start']}", "FILE: $.steps[0] is \"start\"; expected an object"},
 	{"{'steps': [{'domain': 'a'}]}", "$.steps[0] lacks the key 'do'"},
 	{"{'steps': [{'do': 'dance'}]}", "$.steps[0].do is 'dance', which is no step"},
