@@ -138,6 +138,15 @@ static int print_json(struct follower *f, json_object *event)
 	return json_print(f->c, event);
 }
 
+/* That an object names a job, or that a job has become one with an end: the lines of the job itself say it. */
+static bool is_echo(struct follower *f, json_object *event)
+{
+	bool job = strcmp(json_text(event, "kind"), "job") == 0;
+
+	return strcmp(json_text(event, "event"), "Updated") == 0 && !is_given(f->c, "all") && f->n_events == 0 &&
+	       strcmp(json_text(event, "reason"), job ? "" : "job") == 0;
+}
+
 int event_print(struct follower *f, json_object *event)
 {
 	/* grows with the names that were seen, so that lines stay below each other */
@@ -152,6 +161,8 @@ int event_print(struct follower *f, json_object *event)
 
 	if (f->c->json != JSON_OFF)
 		return print_json(f, event);
+	if (is_echo(f, event))
+		return EXIT_OK;
 	out = open_memstream(&line, &size);
 	name = text_safe(event_name(f, event, buffer, sizeof(buffer)));
 	if (!out || !name)

@@ -85,7 +85,7 @@ static void write_style(FILE *f)
 	      "text{font-family:Inter,'Segoe UI','DejaVu Sans',Helvetica,Arial,sans-serif;font-size:13px;fill:#1d2733}\n"
 	      ".title{font-size:21px;font-weight:600}.small{font-size:11.5px;fill:#66717f}.tick{font-size:11px;fill:#66717f}\n"
 	      ".group{font-size:11px;font-weight:600;letter-spacing:.08em;fill:#66717f}\n"
-	      ".name{font-weight:500}.job-name{font-size:10.5px}\n"
+	      ".name{font-weight:500}.job-name{font-size:10.5px}.on-bar{stroke:#fff;stroke-width:5;paint-order:stroke;stroke-linejoin:round}\n"
 	      ".grid{stroke:#e6eaef;stroke-width:1}.axis{stroke:#c4ccd6;stroke-width:1}.stripe{fill:#f7f9fb}\n"
 	      ".running{fill:#2f9e6e}.paused{fill:#efb02e}.crashed{fill:#d64545}.unknown{fill:url(#hatch)}\n"
 	      ".off{fill:#c9d0d9}.job-completed,.job-running{fill:#3b78d8}.job-failed{fill:#d64545}.job-cancelled{fill:#a8741a}\n"
@@ -183,8 +183,18 @@ static void write_marks(struct drawing *d, const struct lane *l, double middle)
 		const struct mark *m = &l->marks[i];
 
 		if (m->time >= d->t->from && m->time <= d->t->to)
-			write_mark(d->f, m->kind, x_of(d, m->time), middle, m->text);
+			/* the ring on the edge, so that it hides no other */
+			write_mark(d->f, m->kind, x_of(d, m->time), m->kind == MARK_INFERRED ? middle - BAR / 2.0 : middle, m->text);
 	}
+}
+
+/* Where the next one that is drawn begins. */
+static double next_job(const struct drawing *d, const struct lane *l, size_t i)
+{
+	for (; i < l->n_jobs; i++)
+		if (job_is_notable(d->t, &l->jobs[i]))
+			return x_of(d, l->jobs[i].from);
+	return d->left + d->width + RIGHT;
 }
 
 static void write_jobs(struct drawing *d, const struct lane *l, double y)
@@ -195,7 +205,7 @@ static void write_jobs(struct drawing *d, const struct lane *l, double y)
 	for (size_t i = 0; i < l->n_jobs; i++) {
 		const struct job_span *j = &l->jobs[i];
 		_cleanup_(freep) char *what = NULL;
-		double x = x_of(d, j->from), w = x_of(d, j->to) - x, text;
+		double x = x_of(d, j->from), w = x_of(d, j->to) - x, text, next;
 
 		if (!job_is_notable(d->t, j) || asprintf(&what, "job %s, %s", j->operation, states[j->state]) < 0)
 			continue;
@@ -203,19 +213,23 @@ static void write_jobs(struct drawing *d, const struct lane *l, double y)
 		fprintf(d->f, "<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"5\" rx=\"2.5\" class=\"job-%s\">", x, y, w, states[j->state]);
 		title_of_span(d->f, what, j->from, j->to < d->t->to ? j->to : d->t->to);
 		fputs("</rect>\n", d->f);
-		/* its name behind it, or in front where the picture ends; none where it would cover another */
-		text = text_pixels(what + 4, 10.5);
-		if (x + w + 6 + text < d->left + d->width && x + w + 6 > at) {
+		text = text_pixels(j->operation, 10.5) + (j->state == JOB_COMPLETED ? 0 : 50);
+		next = i + 1 < l->n_jobs ? next_job(d, l, i + 1) : d->left + d->width + RIGHT;
+		/* its name behind it; where there is no room, on it, or in front; or none rather than one above another */
+		if (x + w + 10 + text < (next < d->left + d->width ? next : d->left + d->width) && x + w + 6 > at) {
 			fprintf(d->f, "<text x=\"%.1f\" y=\"%.1f\" class=\"job-name job-%s\">", x + w + 5, y + 6, states[j->state]);
 			at = x + w + 8 + text;
+		} else if (w > text + 14) {
+			fprintf(d->f, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" class=\"job-name on-bar job-%s\">", x + w / 2,
+				y + 6, states[j->state]);
+			at = x + w;
 		} else if (x - 6 - text > at) {
 			fprintf(d->f, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\" class=\"job-name job-%s\">", x - 5, y + 6, states[j->state]);
 			at = x + w;
 		} else
 			continue;
 		escaped(d->f, j->operation);
-		fprintf(d->f, "%s</text>\n", j->state == JOB_FAILED ? " failed" : j->state == JOB_CANCELLED ? " cancelled"
-					     : j->state == JOB_RUNNING ? " …" : "");
+		fprintf(d->f, "%s</text>\n", j->state == JOB_FAILED ? " failed" : j->state == JOB_CANCELLED ? " cancelled" : "");
 	}
 }
 

@@ -205,7 +205,8 @@ static int take_connection(struct timeline *t, json_object *event)
 	}
 	if (strcmp(name, "Disconnected") == 0 && w->lost == 0)
 		w->lost = time;
-	else if ((strcmp(name, "Connected") == 0 || strcmp(name, "Removed") == 0) && w->lost) {
+	/* connected again, but not compared yet: what it is now is known only then */
+	else if ((strcmp(name, "Synced") == 0 || strcmp(name, "Removed") == 0) && w->lost) {
 		struct span *more = grow(w->gaps, w->n_gaps, sizeof(*more));
 
 		if (!more)

@@ -43,6 +43,7 @@ static const struct verb_option watch_options[] = {
 	{"kind", 's', NULL, "KIND[,KIND]", "Only connection, domain, pool, network or job"},
 	{"event", 's', NULL, "EVENT[,EVENT]", "Only these events, as Started or Domain.Started"},
 	{"lines", 'n', NULL, "N", "End after so many events (-n)"},
+	{"all", 'b', NULL, NULL, "Also those that only repeat what a line of a job says"},
 	{0},
 };
 static const struct verb_option events_options[] = {
@@ -51,6 +52,7 @@ static const struct verb_option events_options[] = {
 	{"kind", 's', NULL, "KIND[,KIND]", "Only connection, domain, pool, network or job"},
 	{"event", 's', NULL, "EVENT[,EVENT]", "Only these events, as Started or Domain.Started"},
 	{"lines", 'n', NULL, "N", "Only the last N (-n)"},
+	{"all", 'b', NULL, NULL, "Also those that only repeat what a line of a job says"},
 	{0},
 };
 static const struct verb_option timeline_options[] = {
