@@ -94,6 +94,9 @@ typedef void (*broker_sync_fn)(const struct failure *f, uint64_t version, void *
 struct broker_sync *broker_sync(struct broker *b, struct object *const *connections, size_t n, uint64_t timeout,
 				broker_sync_fn done, void *userdata);
 void broker_sync_cancel(struct broker_sync *s);
+/* The same for one connection; one that is down is tried at once, instead of when its time has come. */
+struct broker_sync *broker_resync(struct broker *b, struct object *connection, uint64_t timeout, broker_sync_fn done,
+				  void *userdata);
 
 /* ---- operations --------------------------------------------------------------------------------------------- */
 

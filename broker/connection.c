@@ -150,6 +150,12 @@ static void attempt(struct connection *c)
 	failure_clear(&f);
 }
 
+void connection_retry(struct connection *c)
+{
+	timer_clear(&c->timer);
+	attempt(c);
+}
+
 static void on_hello(struct connection *c, struct hello *h)
 {
 	struct broker *b = c->broker;

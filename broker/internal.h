@@ -150,6 +150,8 @@ struct connection {
 void connection_on_report(struct connection *c, struct report *r);
 /* Ask for a listing that covers everything up to now. Return: its serial. */
 uint64_t connection_list(struct connection *c);
+/* It is down: try now. */
+void connection_retry(struct connection *c);
 void connection_free(struct connection *c);
 void connection_check_ready(struct broker *b);
 /* From reconcile.c, when a look or listing has ended. */

@@ -86,13 +86,13 @@ void sync_lost(struct connection *c, const char *why)
 	while (c->syncs) {
 		struct broker_sync *s = c->syncs->sync;
 
-		failure_set(&s->failure, VIREO_DISCONNECTED, "%s was lost meanwhile", c->object->path);
+		failure_set(&s->failure, VIREO_DISCONNECTED, "%s is not connected: %s", c->object->path, why);
 		end(s);
 	}
 }
 
-struct broker_sync *broker_sync(struct broker *b, struct object *const *connections, size_t n, uint64_t timeout,
-				broker_sync_fn done, void *userdata)
+static struct broker_sync *begin(struct broker *b, struct object *const *connections, size_t n, bool reconnect,
+				 uint64_t timeout, broker_sync_fn done, void *userdata)
 {
 	struct broker_sync *s = calloc(1, sizeof(*s));
 	struct connection *c;
@@ -112,7 +112,7 @@ struct broker_sync *broker_sync(struct broker *b, struct object *const *connecti
 			wanted |= connections[i] == c->object;
 		if (!wanted)
 			continue;
-		if (c->link != LINK_UP) {
+		if (c->link != LINK_UP && !reconnect) {
 			/* Named, it was to be covered, and is not; unnamed, only what is connected was asked for. */
 			if (n == 0)
 				continue;
@@ -127,12 +127,30 @@ struct broker_sync *broker_sync(struct broker *b, struct object *const *connecti
 		}
 		part->sync = s;
 		part->connection = c;
-		part->serial = connection_list(c);
+		/* The listing behind the hello has a later serial; and when it isn't reached, sync_lost() ends this. */
+		part->serial = c->link == LINK_UP ? connection_list(c) : b->next_serial++;
 		DL_APPEND(c->syncs, part);
 		LL_PREPEND2(s->parts, part, sibling);
+		if (c->link == LINK_DOWN)
+			connection_retry(c);
 	}
 	if (!s->parts)
 		end(s);
+	return s;
+}
+
+struct broker_sync *broker_sync(struct broker *b, struct object *const *connections, size_t n, uint64_t timeout,
+				broker_sync_fn done, void *userdata)
+{
+	return begin(b, connections, n, false, timeout, done, userdata);
+}
+
+struct broker_sync *broker_resync(struct broker *b, struct object *connection, uint64_t timeout, broker_sync_fn done,
+				  void *userdata)
+{
+	struct broker_sync *s = begin(b, &connection, 1, true, timeout, done, userdata);
+
+	broker_flush(b);
 	return s;
 }
 

@@ -234,6 +234,7 @@ static void sync_go(struct held *h)
 	char **paths = wanted ? wanted->a : none;
 	_cleanup_(freep) struct object **objects = NULL;
 	size_t n = 0, max = 1;
+	uint64_t timeout;
 
 	for (char **p = paths; *p; p++)
 		max++;
@@ -256,8 +257,9 @@ static void sync_go(struct held *h)
 		held_failf(h, VIREO_NOT_FOUND, "%s has gone", h->path);
 		return;
 	}
-	s->broker_sync = broker_sync(b, n > 0 ? objects : NULL, n, vdict_t(s->options, "timeout", CALL_WAIT_MAX), on_synced,
-				     s);
+	timeout = vdict_t(s->options, "timeout", CALL_WAIT_MAX);
+	s->broker_sync = s->one ? broker_resync(b, objects[0], timeout, on_synced, s)
+				: broker_sync(b, n > 0 ? objects : NULL, n, timeout, on_synced, s);
 	if (!s->broker_sync)
 		held_errno(h, -ENOMEM);
 }

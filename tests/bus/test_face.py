@@ -163,6 +163,29 @@ class Opening(BusCase):
                           if m.member == 'PropertiesChanged' and m.path == MANAGER][-2:] == [sorted(before + [path]), before],
                  what=lambda: f'Connections is announced: {changes}')
 
+    def test_resync_gets_a_lost_one_back(self):
+        """Refused seven times, it would take a minute by itself; each Resync tries at once."""
+        scenario = self.scope.directory() / 'refusing.json'
+        scenario.write_text('{"refuse": 7, "domains": [{"name": "behind", "state": "running"}]}')
+        path = self.vireod.manager('Open', '(sa{sv})', f'sim:{scenario}', {'label': GLib.Variant('s', 'refusing')})
+        self.assertEqual(self.vireod.get(path, 'Connection', 'State'), 'disconnected')
+        self.assertEqual(self.vireod.get(path, 'Connection', 'Error'), ERROR + 'Disconnected')
+        self.manager_refused('Disconnected', 'Sync', '(a{sv})', {'connections': GLib.Variant('ao', [path])})
+        refused = 0
+        while True:
+            try:
+                version = self.vireod.call(path, f'{NAME}.Connection', 'Resync', '(a{sv})', {})
+                break
+            except BusError as error:
+                self.assertEqual(error.short, 'Disconnected')
+                refused += 1
+                self.assertLess(refused, 8)
+        self.assertGreater(refused, 3)
+        self.assertEqual(self.vireod.get(path, 'Connection', 'State'), 'connected')
+        behind = self.vireod.lookup('behind')
+        self.assertLessEqual(self.vireod.get(behind, 'Domain', 'Version'), version)
+        self.vireod.manager('Close', '(o)', path)
+
     def test_close_takes_the_manager_for_no_connection(self):
         self.manager_refused('NotFound', 'Close', '(o)', MANAGER)
         self.manager_refused('NotFound', 'Close', '(o)', self.some('Domain'))
