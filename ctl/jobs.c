@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "job.h"
 #include "term.h"
 
@@ -25,6 +26,7 @@ static int call_job(struct ctl *c, const struct verb *v, const char *name, const
 	if (asprintf(&what, "cannot %s job %s", v->name, job + strlen(VIREO_JOBS)) < 0 ||
 	    asprintf(&text, "job %s", job + strlen(VIREO_JOBS)) < 0)
 		return out_of_memory();
+	agent_open(c);
 	r = client_new_call(c, &m, job, VIREO_JOB, member);
 	if (r != EXIT_OK)
 		return r;
@@ -83,6 +85,7 @@ int verb_open(struct ctl *c, const struct verb *v, char **args, int n)
 
 	if (asprintf(&what, "cannot open %s", args[0]) < 0)
 		return out_of_memory();
+	agent_open(c);
 	r = client_new_call(c, &m, VIREO_ROOT, VIREO_MANAGER, "Open");
 	if (r != EXIT_OK)
 		return r;
@@ -129,6 +132,7 @@ int verb_close(struct ctl *c, const struct verb *v, char **args, int n)
 		return r;
 	if (asprintf(&what, "cannot close “%s”", args[0]) < 0)
 		return out_of_memory();
+	agent_open(c);
 	r = client_call(c, what, NULL, VIREO_ROOT, VIREO_MANAGER, "Close", "o", path);
 	if (r == EXIT_OK && !c->quiet && c->json == JSON_OFF)
 		printf("%s: closed\n", path + strlen(VIREO_CONNECTIONS));

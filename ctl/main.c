@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "client.h"
 #include "config-build.h"
 #include "pager.h"
@@ -349,6 +350,7 @@ int main(int argc, char **argv)
 	if (r == EXIT_OK)
 		r = v->run(&c, v, argv, n);
 	client_close(&c);
+	agent_close();
 	if (fflush(stdout) == EOF && errno != EPIPE && r == EXIT_OK) {
 		complain("cannot write: %s", strerror(errno));
 		r = EXIT_FAILED;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "job.h"
 #include "term.h"
 
@@ -277,6 +278,7 @@ static int begin(struct ctl *c, const struct verb *v, sd_bus_message *m, struct 
 	bool has_job = strchr(v->operation->reply, 'o') != NULL;
 	int r;
 
+	agent_open(c);
 	r = append_options(c, m, has_job || wants_no_wait(c), v->operation->fixed);
 	if (r == EXIT_OK)
 		r = client_send(c, m, what, &reply);

@@ -201,7 +201,7 @@ static void print_jobs(const struct canvas *v, const struct lane *l)
 		width = text_width(j->operation) + text_width(tail) + 1;
 		if (first + width > v->width)
 			first = v->width > width ? v->width - width : 0;
-		if (first < at || width > v->width)
+		if ((any && first <= at) || width > v->width)
 			continue;
 		if (!any)
 			spaces(v->names + 2);
@@ -215,8 +215,7 @@ static void print_jobs(const struct canvas *v, const struct lane *l)
 			fputs(c->utf8 ? "┤" : "'", stdout);
 			at++;
 		}
-		printf("%s ", colour_off(c));
-		at++;
+		fputs(colour_off(c), stdout);
 	}
 	if (any)
 		putchar('\n');

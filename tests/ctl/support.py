@@ -81,6 +81,7 @@ class House(unittest.TestCase):
     OPERATIONS = {}
     # a second hypervisor, where names are there twice
     CONNECT = ()
+    CONFIG = ''
 
     @classmethod
     def setUpClass(cls):
@@ -90,7 +91,9 @@ class House(unittest.TestCase):
         cls.bus = Bus(cls.scope)
         scenario = cls.scope.directory() / 'house.json'
         scenario.write_text(json.dumps({**SCENARIO, 'operations': cls.OPERATIONS}))
-        cls.vireod = Vireod(cls.scope, cls.bus, f'house=sim:{scenario}', *cls.CONNECT)
+        config = cls.scope.directory() / 'vireo.conf'
+        config.write_text(cls.CONFIG)
+        cls.vireod = Vireod(cls.scope, cls.bus, f'house=sim:{scenario}', *cls.CONNECT, arguments=[f'--config={config}'])
         for path in cls.vireod.get('/org/vireo1', 'Manager', 'Connections'):
             cls.vireod.wait_connected(path=path)
         cls.vireod.sync()

@@ -249,6 +249,20 @@ class Jobs(support.House):
         self.assertEqual(terminal.rest(), CANCELLED)
 
 
+class Private(support.House):
+    """Signals go only to those who asked for them: progress is seen all the same."""
+
+    CONFIG = '[broker]\nBroadcast=no\n'
+    OPERATIONS = {'Domain.Start': {'duration': 60000, 'total': 1 << 30, 'progress': 20}}
+
+    def test_bar(self):
+        self.assertIn('private', self.ctl('status').out)
+        terminal = support.Terminal(self, 'start', 'slow')
+        terminal.until('/s', limit=20)
+        self.ctl('cancel', 'slow')
+        self.assertEqual(terminal.rest(), CANCELLED)
+
+
 class BrokerGoes(support.House):
     OPERATIONS = {'Domain.Start': {'duration': 60000, 'total': 1 << 30, 'progress': 20}}
 

@@ -76,6 +76,50 @@ class Pager(support.House):
         self.assertFalse(os.path.exists('/tmp/vireo-never'))
 
 
+@unittest.skipUnless(os.geteuid() == 0 and shutil.which('setpriv'), 'needs to become another user')
+class Agent(unittest.TestCase):
+    """Somebody who is not root and has no desktop is asked for a password on the terminal: by polkit's own agent."""
+
+    environment = support.House.environment
+
+    def test_it_is_there_for_the_call(self):
+        scope = support.Scope()
+        self.enterContext(scope)
+        # it can be looked at by others
+        scope.directory().chmod(0o755)
+        self.bus = support.Bus(scope, kind='system', include=support.ROOT / 'policy' / 'org.vireo1.conf')
+        mark = scope.directory('marks')
+        mark.chmod(0o777)
+        agent = scope.directory('bin') / 'pkttyagent'
+        agent.write_text(f"""#!/bin/sh
+echo "$@" >{mark}/arguments
+eval "exec $2>&-"
+sleep infinity &
+trap "echo ended >{mark}/end; kill $!; exit" TERM
+wait
+""")
+        agent.chmod(0o755)
+        path = f'{agent.parent}:{os.environ["PATH"]}'
+        for binary in (support.VIREOCTL,):
+            copy = scope.directory('bin') / 'vireoctl'
+            shutil.copy(binary, copy)
+        env = {'PATH': path, 'DBUS_SYSTEM_BUS_ADDRESS': self.bus.address}
+
+        def run(*arguments):
+            terminal = support.Terminal(self, argv=['setpriv', '--reuid=65534', '--clear-groups', str(copy), *arguments], **env)
+            status = terminal.rest()
+            return status, terminal.seen
+
+        # looking asks nobody
+        run('--system', 'close', 'x')
+        self.assertFalse((mark / 'arguments').exists())
+        status, seen = run('--system', 'open', 'test:///default')
+        self.assertIn(status, (support.NO_BROKER, support.DENIED), seen)
+        self.assertRegex((mark / 'arguments').read_text(), r'^--notify-fd \d+ --fallback$')
+        # it is gone before we are
+        self.assertTrue((mark / 'end').exists())
+
+
 class Completion(support.House):
     CONNECT = ('test=test:///default',)
 
