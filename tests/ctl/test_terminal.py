@@ -93,9 +93,11 @@ class Agent(unittest.TestCase):
         agent = scope.directory('bin') / 'pkttyagent'
         agent.write_text(f"""#!/bin/sh
 echo "$@" >{mark}/arguments
+child=
+trap 'echo ended >{mark}/end; kill $child; exit' TERM
 eval "exec $2>&-"
 sleep infinity &
-trap "echo ended >{mark}/end; kill $!; exit" TERM
+child=$!
 wait
 """)
         agent.chmod(0o755)
