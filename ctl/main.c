@@ -42,12 +42,12 @@ int out_of_memory(void)
 	return EXIT_FAILED;
 }
 
-/* ---- options of all verbs ------------------------------------------------------------------------------------------ */
+/* ---- options of all verbs
+ * ------------------------------------------------------------------------------------------ */
 
-const struct option_info global_option_names[] = {
-	{"system", false}, {"session", false},	 {"address", true},    {"json", true}, {"no-pager", false},
-	{"no-legend", false}, {"full", false}, {"connection", true}, {"quiet", false}, {"utc", false},
-	{"help", false}, {"version", false}, {NULL, false}};
+const struct option_info global_option_names[] = {{"system", false}, {"session", false}, {"address", true},
+	{"json", true}, {"no-pager", false}, {"no-legend", false}, {"full", false}, {"connection", true},
+	{"quiet", false}, {"utc", false}, {"help", false}, {"version", false}, {NULL, false}};
 
 static int set_json(struct ctl *c, const char *value)
 {
@@ -156,9 +156,20 @@ static int verb_option(struct ctl *c, const struct verb_option *o, const char *v
 	return EXIT_OK;
 }
 
+static int unknown_option(const struct verb *v, const char *name, size_t n)
+{
+	const char *group = v && v->group ? v->group : "", *space = v && v->group ? " " : "";
+
+	if (!v)
+		return usage_error("there is no option --%.*s in front of a verb; “vireoctl --help” lists those there are",
+				   (int)n, name);
+	return usage_error("%s%s%s has no option --%.*s; “vireoctl %s%s%s --help” lists those it has", group, space,
+			   v->name, (int)n, name, group, space, v->name);
+}
+
 /*
- * One option. Every verb has options of its own, so getopt_long() would not be much of a help; this takes what it
- * takes: "--name=value", "--name value", unambiguous beginnings.
+ * One option. Every verb has options of its own, so getopt_long() would not be much of a help; this takes
+ * what it takes: "--name=value", "--name value", unambiguous beginnings.
  */
 static int long_option(struct ctl *c, const struct verb *v, char **argv, int *i, bool *help)
 {
@@ -183,11 +194,7 @@ static int long_option(struct ctl *c, const struct verb *v, char **argv, int *i,
 	if (unclear)
 		return usage_error("--%.*s can be the beginning of several options", (int)n, name);
 	if (!own && !global)
-		return v ? usage_error("%s%s%s has no option --%.*s; “vireoctl %s%s%s --help” lists those it has",
-				   v->group ? v->group : "", v->group ? " " : "", v->name, (int)n, name,
-				   v->group ? v->group : "", v->group ? " " : "", v->name)
-			 : usage_error("there is no option --%.*s in front of a verb; “vireoctl --help” lists those there are",
-				   (int)n, name);
+		return unknown_option(v, name, n);
 	wants = own ? own->type != 'b' : global->value;
 	optional = global && strcmp(global->name, "json") == 0;
 	if (!wants && value)
@@ -203,7 +210,11 @@ static int long_option(struct ctl *c, const struct verb *v, char **argv, int *i,
 static int short_options(struct ctl *c, const struct verb *v, char **argv, int *i, bool *help)
 {
 	for (const char *p = argv[*i] + 1; *p; p++) {
-		const char *name = *p == 'h' ? "help" : *p == 'l' ? "full" : *p == 'q' ? "quiet" : *p == 'j' ? "json" : NULL;
+		const char *name = *p == 'h'   ? "help"
+				   : *p == 'l' ? "full"
+				   : *p == 'q' ? "quiet"
+				   : *p == 'j' ? "json"
+					       : NULL;
 		bool unclear = false;
 		const struct verb_option *o;
 
@@ -229,7 +240,8 @@ static int short_options(struct ctl *c, const struct verb *v, char **argv, int *
 	return EXIT_OK;
 }
 
-/* ---- arguments ----------------------------------------------------------------------------------------------------- */
+/* ---- arguments
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void count_arguments(const char *spec, int *min, int *max)
 {
@@ -260,15 +272,18 @@ static int check_arguments(const struct verb *v, int n)
 
 	count_arguments(v->spec, &min, &max);
 	if (n < min)
-		return usage_error("too few arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
+		return usage_error(
+			"too few arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
 	if (max >= 0 && n > max)
-		return usage_error("too many arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
+		return usage_error(
+			"too many arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
 	return EXIT_OK;
 }
 
 static int unknown_verb(const char *group, const char *name)
 {
-	return usage_error("there is no verb “%s%s%s”; “vireoctl --help” lists them all", group ? group : "", group ? " " : "", name);
+	return usage_error("there is no verb “%s%s%s”; “vireoctl --help” lists them all", group ? group : "",
+		group ? " " : "", name);
 }
 
 /* Sorts the words of the command line: verb, options, arguments (which are moved to the front of argv). */
@@ -287,7 +302,8 @@ static int parse(struct ctl *c, char **argv, const struct verb **verb, int *n_ar
 		} else if (options && strcmp(word, "--") == 0) {
 			options = false;
 		} else if (options && word[0] == '-' && word[1]) {
-			r = word[1] == '-' ? long_option(c, *verb, argv, &i, &help) : short_options(c, *verb, argv, &i, &help);
+			r = word[1] == '-' ? long_option(c, *verb, argv, &i, &help)
+					   : short_options(c, *verb, argv, &i, &help);
 			if (r != EXIT_OK)
 				return r;
 		} else if (*verb) {

@@ -82,7 +82,7 @@ const struct verb verbs_read[] = {
 	{NULL, "jobs", "", "", "List jobs", jobs_options, verb_jobs, NULL},
 	{NULL, "status", "", "", "Show the broker: epoch, version, history, connections", NULL, verb_status, NULL},
 	{NULL, "digest", "", "", "Print the hash of all that can be seen", digest_options, verb_digest, NULL},
-	{NULL, "help", "g?", "[VERB]", "Explain a verb", NULL, verb_help, NULL},
+	{NULL, "help", "g?g?", "[VERB]", "Explain a verb", NULL, verb_help, NULL},
 	{NULL, "_complete", "g*", "", NULL, NULL, verb_complete, NULL},
 	{"pool", "list", "P*", "[PATTERN…]", "List storage pools", list_options, verb_pools, NULL},
 	{"pool", "show", "P+", "POOL…", "Show the properties of a pool", show_options, verb_show, NULL},
@@ -157,28 +157,32 @@ void verb_usage(const struct verb *v)
 	puts("\nOptions of every verb: vireoctl --help. More: man vireoctl");
 }
 
-static void print_verbs(const struct ctl *c, const struct verb *list, const char *group, const char *title)
+static void print_verbs(const struct ctl *c, const char *title, const char *group, bool read, bool change)
 {
-	printf("\n%s%s%s\n", colour_on(c, BOLD), title, colour_off(c));
-	for (const struct verb *v = list; v->name; v++) {
-		char left[120];
+	const struct verb *const lists[] = {read ? verbs_read : NULL, change ? verbs_change : NULL};
 
-		if (!same(v->group, group) || !v->summary)
-			continue;
-		(void)snprintf(left, sizeof(left), "%s%s%s %s", group ? group : "", group ? " " : "", v->name, v->arguments);
-		fputs("  ", stdout);
-		print_padded(stdout, left, 36, false);
-		printf("%s%s\n", text_width(left) >= 36 ? "  " : "", v->summary);
-	}
+	printf("\n%s%s:%s\n", colour_on(c, BOLD), title, colour_off(c));
+	for (size_t l = 0; l < ELEMENTS(lists); l++)
+		for (const struct verb *v = lists[l]; v && v->name; v++) {
+			char left[120];
+
+			if (!same(v->group, group) || !v->summary)
+				continue;
+			(void)snprintf(left, sizeof(left), "%s%s%s %s", group ? group : "", group ? " " : "", v->name,
+				       v->arguments);
+			fputs("  ", stdout);
+			print_padded(stdout, left, 36, false);
+			printf("%s%s\n", text_width(left) >= 36 ? "  " : "", v->summary);
+		}
 }
 
 int verb_help(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	if (n > 0) {
-		const struct verb *about = verb_find(NULL, args[0]);
+		const struct verb *about = n > 1 ? verb_find(args[0], args[1]) : verb_find(NULL, args[0]);
 
 		if (!about)
-			return usage_error("there is no verb “%s”", args[0]);
+			return usage_error("there is no verb “%s%s%s”", args[0], n > 1 ? " " : "", n > 1 ? args[1] : "");
 		verb_usage(about);
 		return EXIT_OK;
 	}
@@ -187,16 +191,11 @@ int verb_help(struct ctl *c, const struct verb *v, char **args, int n)
 	     "Look at virtual machines, storage pools and networks through the Vireo broker, follow what\n"
 	     "happens to them, and change them. A NAME is a name, a UUID, LABEL/NAME where several\n"
 	     "connections have it, or a path on the bus. “vireoctl VERB --help” explains a verb.");
-	print_verbs(c, verbs_read, NULL, "Look:");
-	print_verbs(c, verbs_change, NULL, "Domains, jobs and connections:");
-	print_verbs(c, verbs_read, "pool", "Storage pools:");
-	for (const struct verb *o = verbs_change; o->name; o++)
-		(void)o;
-	print_verbs(c, verbs_change, "pool", "Change storage pools:");
-	print_verbs(c, verbs_read, "vol", "Volumes:");
-	print_verbs(c, verbs_change, "vol", "Change volumes:");
-	print_verbs(c, verbs_read, "net", "Networks:");
-	print_verbs(c, verbs_change, "net", "Change networks:");
+	print_verbs(c, "Look", NULL, true, false);
+	print_verbs(c, "Change domains, jobs and connections", NULL, false, true);
+	print_verbs(c, "Storage pools", "pool", true, true);
+	print_verbs(c, "Volumes", "vol", true, true);
+	print_verbs(c, "Networks", "net", true, true);
 	printf("\n%sOptions:%s\n", colour_on(c, BOLD), colour_off(c));
 	print_option("system", NULL, "The broker on the system bus: the default for root");
 	print_option("session", NULL, "The broker on the session bus: the default for everybody else");

@@ -219,6 +219,8 @@ class Usage(support.House):
             self.assertRegex(out, rf'(?m)^  {verb} ')
         self.assertRegex(self.ctl('save', '--help').out, r'--bypass-cache')
         self.assertEqual(self.ctl('help', 'save').out, self.ctl('save', '--help').out)
+        self.assertEqual(self.ctl('help', 'pool', 'build').out, self.ctl('pool', 'build', '--help').out)
+        self.ctl('help', 'pool', 'frob', status=USAGE)
         self.assertRegex(self.ctl('--version').out, r'^vireoctl \d')
         # every verb has its own, and it never needs a broker
         for line in re.findall(r'(?m)^  ((?:pool |vol |net )?[a-z-]+)', out.split('Options:')[0]):
