@@ -66,7 +66,8 @@ static_assert(DOMAIN_UUID == 1 && POOL_UUID == 1 && NETWORK_UUID == 1, "a UUID c
 
 #define CANDIDATES_NAMED 10
 
-int broker_lookup(struct broker *b, enum kind kind, const char *name_or_uuid, struct object **ret, struct failure *f)
+int broker_lookup(struct broker *b, enum kind kind, const char *name_or_uuid,
+		  bool (*sees)(const struct object *o, void *userdata), void *userdata, struct object **ret, struct failure *f)
 {
 	struct object *o, *found = NULL;
 	sd_id128_t uuid;
@@ -79,6 +80,8 @@ int broker_lookup(struct broker *b, enum kind kind, const char *name_or_uuid, st
 		DL_FOREACH(b->first[kind], o)
 		{
 			if (by_uuid ? !sd_id128_equal(o->uuid, uuid) : strcmp(o->props->v[0].s, name_or_uuid) != 0)
+				continue;
+			if (sees && !sees(o, userdata))
 				continue;
 			found = o;
 			n++;
@@ -99,6 +102,8 @@ int broker_lookup(struct broker *b, enum kind kind, const char *name_or_uuid, st
 		char *more;
 
 		if (!(is_uuid && sd_id128_equal(o->uuid, uuid)) && strcmp(o->props->v[0].s, name_or_uuid) != 0)
+			continue;
+		if (sees && !sees(o, userdata))
 			continue;
 		if (named++ == CANDIDATES_NAMED)
 			break;

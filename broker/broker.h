@@ -77,9 +77,11 @@ size_t broker_count(struct broker *b, enum kind kind);
 
 /*
  * broker_lookup() - by name or UUID, in all connections
+ * @sees: the others are as good as not there; NULL: all are
  * Return: 0; VIREO_NOT_FOUND; VIREO_AMBIGUOUS with a message that names the candidates' paths.
  */
-int broker_lookup(struct broker *b, enum kind kind, const char *name_or_uuid, struct object **ret, struct failure *f);
+int broker_lookup(struct broker *b, enum kind kind, const char *name_or_uuid,
+		  bool (*sees)(const struct object *o, void *userdata), void *userdata, struct object **ret, struct failure *f);
 
 /*
  * broker_sync() - call back when every change that had completed at the hypervisors before now is told

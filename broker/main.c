@@ -335,7 +335,10 @@ static int open_bus(struct daemon *d)
 	if (r >= 0)
 		r = sd_bus_attach_event(bus, d->event, SD_EVENT_PRIORITY_NORMAL);
 	if (r >= 0) {
-		struct face_config config = {.private_signals = !d->config.broadcast};
+		struct face_config config = {
+			.private_signals = !d->config.broadcast,
+			.policy = d->bus_kind == BUS_SYSTEM ? FACE_POLICY_POLKIT : FACE_POLICY_OWNER,
+		};
 
 		r = face_new(d->broker, bus, &config, &d->face);
 	}

@@ -42,7 +42,9 @@ static int get_features(sd_bus *bus, const char *path, const char *interface, co
 static int get_connections(sd_bus *bus, const char *path, const char *interface, const char *property,
 			   sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
-	return append_connections(userdata, reply);
+	struct face *f = userdata;
+
+	return append_connections(f, f->viewer, reply);
 }
 
 /* ---- LookupDomain, LookupPool, LookupNetwork ------------------------------------------------------------------ */
@@ -53,13 +55,18 @@ struct lookup {
 	const char *name;
 };
 
+static bool sees(const struct object *o, void *userdata)
+{
+	return rights_sees_object(userdata, o);
+}
+
 static void lookup_go(struct held *h)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	_cleanup_(failure_clear) struct failure f = {0};
 	struct lookup *l = (struct lookup *)h;
 	struct object *o;
-	int r = broker_lookup(h->face->broker, l->kind, l->name, &o, &f);
+	int r = broker_lookup(h->face->broker, l->kind, l->name, sees, (void *)h->viewer, &o, &f);
 
 	if (r != 0) {
 		held_refuse(h, r, &f);
@@ -176,7 +183,7 @@ static int method_subscribe(sd_bus_message *m, void *userdata, sd_bus_error *err
 		r = filter_new(options, &s->filter, &f);
 	if (r != 0)
 		return held_refuse(&s->held, r, &f);
-	return face_authorize(&s->held, &(struct question){.action = ACTION_VIEW, .change = true});
+	return face_authorize(&s->held, &(struct question){.action = ACTION_VIEW, .covers = s->filter, .change = true});
 }
 
 static int method_unsubscribe(sd_bus_message *m, void *userdata, sd_bus_error *error)

@@ -26,7 +26,7 @@ static int find_object(sd_bus *bus, const char *path, const char *interface, voi
 	struct face *f = userdata;
 	struct object *o = broker_find(f->broker, path);
 
-	if (!o || strcmp(shown[o->kind].interface, interface) != 0)
+	if (!o || strcmp(shown[o->kind].interface, interface) != 0 || !rights_sees_object(f->viewer, o))
 		return 0;
 	*ret = f; /* handlers and getters find the object again by its path */
 	return 1;
@@ -112,16 +112,16 @@ static int list_nodes(struct face *f, const char *parent, struct nodes *l)
 {
 	static const enum kind parts[] = {KIND_DOMAIN, KIND_POOL, KIND_NETWORK};
 	struct object *connection = broker_find(f->broker, parent), *o;
-	bool is_connection = connection && connection->kind == KIND_CONNECTION;
+	bool is_connection = connection && connection->kind == KIND_CONNECTION && rights_sees_object(f->viewer, connection);
 	int r = 0;
 
 	for (enum kind k = 0; k < KIND_MAX && !is_connection; k++)
 		for (o = broker_first(f->broker, k); o && r >= 0; o = o->next)
-			if (is_child(o->path, parent))
+			if (is_child(o->path, parent) && rights_sees_object(f->viewer, o))
 				r = nodes_add(l, "%s", o->path);
 	for (size_t i = 0; i < ELEMENTS(parts) && is_connection; i++)
 		for (o = broker_first(f->broker, parts[i]); o && r >= 0; o = o->next)
-			if (is_below(o->path, parent)) {
+			if (is_below(o->path, parent) && rights_sees_object(f->viewer, o)) {
 				r = nodes_add(l, "%s/%s", parent, kind_to_string(parts[i]));
 				break;
 			}
@@ -146,7 +146,7 @@ static int compare_paths(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-int append_connections(struct face *f, sd_bus_message *m)
+int append_connections(struct face *f, const struct peer *viewer, sd_bus_message *m)
 {
 	size_t n = broker_count(f->broker, KIND_CONNECTION), k = 0;
 	_cleanup_(freep) const char **paths = calloc(n + 1, sizeof(*paths));
@@ -155,7 +155,8 @@ int append_connections(struct face *f, sd_bus_message *m)
 	if (r < 0)
 		return r;
 	for (struct object *o = broker_first(f->broker, KIND_CONNECTION); o && k < n; o = o->next)
-		paths[k++] = o->path;
+		if (rights_sees_object(viewer, o))
+			paths[k++] = o->path;
 	qsort(paths, k, sizeof(*paths), compare_paths);
 	for (size_t i = 0; r >= 0 && i < k; i++)
 		r = sd_bus_message_append_basic(m, 'o', paths[i]);
@@ -176,6 +177,7 @@ static void on_events(struct event *const *events, size_t n, void *userdata)
 {
 	struct face *f = userdata;
 
+	rights_events(f, events, n);
 	signals_events(f, events, n);
 	events_wake(f, events, n);
 	open_wake(f, events, n);
@@ -192,7 +194,7 @@ static int on_name_acquired(sd_bus_message *m, void *userdata, sd_bus_error *err
 	struct face *f = userdata;
 	const char *name;
 
-	if (!sd_bus_message_is_signal(m, DBUS_INTERFACE, "NameAcquired"))
+	if (!sd_bus_message_is_signal(m, DBUS_INTERFACE, "NameAcquired") || !is_from_bus(m))
 		return 0;
 	if (sd_bus_message_read(m, "s", &name) >= 0 && strcmp(name, VIREO_BUS_NAME) == 0)
 		signals_open(f);
@@ -214,6 +216,9 @@ static int show(struct face *f)
 
 	if (r >= 0)
 		r = sd_bus_add_filter(f->bus, next_slot(f), on_name_acquired, f);
+	/* The last one is asked first. */
+	if (r >= 0)
+		r = sd_bus_add_filter(f->bus, next_slot(f), filter_gate, f);
 	if (r >= 0)
 		r = sd_bus_add_object_manager(f->bus, next_slot(f), VIREO_PATH_ROOT);
 	if (r >= 0)
@@ -230,6 +235,15 @@ static int show(struct face *f)
 	return r;
 }
 
+static void limits_default(struct face_limits *l)
+{
+	l->streams = l->streams ? l->streams : 128;
+	l->polls = l->polls ? l->polls : 32;
+	l->questions = l->questions ? l->questions : 64;
+	l->jobs = l->jobs ? l->jobs : 256;
+	l->bytes = l->bytes ? l->bytes : UINT64_C(64) << 20;
+}
+
 int face_new(struct broker *b, sd_bus *bus, const struct face_config *config, struct face **ret)
 {
 	_cleanup_(face_freep) struct face *f = calloc(1, sizeof(*f));
@@ -242,7 +256,13 @@ int face_new(struct broker *b, sd_bus *bus, const struct face_config *config, st
 	f->clock = broker_clock(b);
 	if (config)
 		f->config = *config;
-	f->signals.told = broker_version(b);
+	f->signals.told = f->names_from = broker_version(b);
+	limits_default(&f->config.limits);
+	r = f->config.policy == FACE_POLICY_POLKIT
+		    ? authority_new(bus, f->clock, f->config.limits.questions, rights_changed, f, &f->authority)
+		    : 0;
+	if (r < 0)
+		return r;
 	r = streams_new(b, sd_bus_get_event(bus), &f->streams);
 	if (r >= 0)
 		r = show(f);
@@ -265,6 +285,9 @@ void face_free(struct face *f)
 	peers_free(f);
 	watches_free(f, NULL);
 	streams_free(f->streams);
+	authority_free(f->authority);
+	timer_clear(&f->rights_timer);
+	names_free(f);
 	signals_free(f);
 	for (unsigned i = 0; i < f->n_slots; i++)
 		sd_bus_slot_unref(f->slots[i]);

@@ -12,9 +12,34 @@
  */
 struct face;
 
+/* Who decides what a caller may do. Root and this process's own user may do everything in any case. */
+enum face_policy {
+	FACE_POLICY_OWNER,  /* nobody else may do anything: a session bus, a private address */
+	FACE_POLICY_POLKIT, /* polkit: the system bus */
+};
+
+/* What members of a group may see though polkit does not show them the whole connection. */
+struct face_view {
+	uint32_t gid;
+	const char *const *patterns[KIND_JOB]; /* of the names of each kind; of a connection its label. NULL: none */
+};
+
+/* How much one caller may keep us busy with. 0: the default. */
+struct face_limits {
+	unsigned streams;   /* open at once */
+	unsigned polls;	    /* calls of GetEvents that wait */
+	unsigned questions; /* to polkit that wait */
+	unsigned jobs;	    /* running, of one user */
+	uint64_t bytes;	    /* of arguments that wait, of one user */
+};
+
 struct face_config {
-	/* Broadcast=no: signals go only to those who called Subscribe. */
+	/* Broadcast=no: signals go only to those who called Subscribe, and reads are checked. */
 	bool private_signals;
+	enum face_policy policy;
+	const struct face_view *views; /* borrowed, as long as the face lives */
+	size_t n_views;
+	struct face_limits limits;
 };
 
 /**

@@ -124,6 +124,15 @@ static void on_waited(struct timer *t, void *userdata)
 	answer(userdata, 0, NULL);
 }
 
+static unsigned jobs_of(struct broker *b, uint32_t uid)
+{
+	unsigned n = 0;
+
+	for (struct object *o = broker_first(b, KIND_JOB); o; o = o->next)
+		n += o->props->v[JOB_STARTED_BY].u == uid && strcmp(o->props->v[JOB_STATE].s, "running") == 0;
+	return n;
+}
+
 static void change_go(struct held *h)
 {
 	struct change *c = (struct change *)h;
@@ -131,10 +140,15 @@ static void change_go(struct held *h)
 	struct broker *b = h->face->broker;
 	struct object *o = broker_find(b, h->path), *job;
 	struct call call;
+	unsigned running;
 	int r;
 
 	if (!o) {
 		held_failf(h, VIREO_NOT_FOUND, "%s has gone", h->path);
+		return;
+	}
+	if (h->viewer && (running = jobs_of(b, h->viewer->uid)) >= h->face->config.limits.jobs) {
+		held_failf(h, VIREO_LIMITS_EXCEEDED, "jobs: %u that this user began are running already", running);
 		return;
 	}
 	call = (struct call){
@@ -245,12 +259,40 @@ static void take_common(struct change *c)
 	c->options->n = n;
 }
 
+/* The pool that a clone is made from: what is in there is not for everybody either. */
+static int find_other(const struct change *c, const struct object **ret, struct failure *f)
+{
+	struct face *face = c->held.face;
+	const char *path = c->operation == OP_POOL_CLONE_VOLUME ? vdict_s(c->options, "pool", NULL) : NULL;
+	const struct object *o = path ? broker_find(face->broker, path) : NULL;
+
+	if (path && (!o || o->kind != KIND_POOL || !rights_sees_object(face->viewer, o)))
+		return failure_set(f, VIREO_NOT_FOUND, "option “pool”: there is no pool %s", path);
+	*ret = o;
+	return 0;
+}
+
+static size_t bytes_of(const struct change *c)
+{
+	size_t n = (c->text ? strlen(c->text) : 0) + (c->text2 ? strlen(c->text2) : 0);
+
+	for (size_t i = 0; i < c->options->n; i++) {
+		const struct vdict_item *item = &c->options->items[i];
+
+		n += strlen(item->key) + (item->type == 's' ? strlen(item->s) : 0);
+		for (char **s = item->type == 'a' ? item->a : NULL; s && *s; s++)
+			n += strlen(*s);
+	}
+	return n;
+}
+
 int method_change(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	_cleanup_(failure_clear) struct failure f = {0};
 	struct face *face = userdata;
 	struct object *o = broker_find(face->broker, sd_bus_message_get_path(m));
 	enum operation operation = find_operation(o->kind, sd_bus_message_get_member(m));
+	const struct object *other = NULL;
 	struct change *c;
 	int r;
 
@@ -267,8 +309,11 @@ int method_change(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		take_common(c);
 		r = check_arguments(c, &f);
 	}
+	if (r == 0)
+		r = find_other(c, &other, &f);
 	if (r != 0)
 		return held_refuse(&c->held, r, &f);
-	return face_authorize(&c->held,
-			      &(struct question){.action = change_specs[operation].action, .object = o, .change = true});
+	c->held.bytes = bytes_of(c);
+	return face_authorize(&c->held, &(struct question){.action = change_specs[operation].action, .object = o,
+						.other = other, .change = true});
 }

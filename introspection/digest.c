@@ -193,5 +193,5 @@ int method_digest(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		r = filter_new(options, &d->filter, &f);
 	if (r != 0)
 		return held_refuse(&d->held, r, &f);
-	return face_authorize(&d->held, &(struct question){.action = ACTION_VIEW});
+	return face_authorize(&d->held, &(struct question){.action = ACTION_VIEW, .covers = d->filter});
 }

@@ -26,6 +26,7 @@ struct poll {
 	uint64_t cursor;   /* everything up to it was looked at */
 	uint64_t deadline; /* monotonic µs */
 	uint32_t max;	   /* 0: as many as fit */
+	uint64_t after;	   /* where it began */
 	bool waiting;
 	struct event **found; /* references */
 	size_t n, size, bytes;
@@ -37,6 +38,8 @@ static void poll_free(struct held *h)
 {
 	struct poll *p = (struct poll *)h;
 
+	if (p->waiting && h->peer)
+		h->peer->n_polls--;
 	for (size_t i = 0; i < p->n; i++)
 		event_unref(p->found[i]);
 	free(p->found);
@@ -125,28 +128,19 @@ static void wait_for_more(struct poll *p)
 {
 	struct held *h = &p->held;
 	uint64_t now = clock_monotonic(h->face->clock);
-	const char *sender = sd_bus_message_get_sender(h->m);
-	struct peer *peer;
 
 	if (p->n > 0 || p->deadline <= now) {
 		answer(p);
 		return;
 	}
-	if (!h->peer && sender) {
-		int r = peer_get(h->face, sender, &peer);
-
-		if (r < 0) {
-			held_errno(h, r);
-			return;
-		}
-		if (peer->n_held >= HELD_PER_PEER_MAX) {
-			held_failf(h, VIREO_LIMITS_EXCEEDED, "%u calls of this caller are waiting already",
-				   peer->n_held);
-			return;
-		}
-		peer_attach(peer, h);
+	if (h->viewer && h->peer->n_polls >= h->face->config.limits.polls) {
+		held_failf(h, VIREO_LIMITS_EXCEEDED, "polls: %u calls of GetEvents by this caller wait already",
+			   h->peer->n_polls);
+		return;
 	}
 	p->waiting = true;
+	if (h->peer)
+		h->peer->n_polls++;
 	timer_in(h->face->clock, &h->timer, p->deadline - now, on_timer, p);
 }
 
@@ -190,7 +184,8 @@ static void on_timer(struct timer *t, void *userdata)
 
 static void poll_go(struct held *h)
 {
-	read_slice((struct poll *)h);
+	if (!rights_moved(h, ((struct poll *)h)->after))
+		read_slice((struct poll *)h);
 }
 
 static const struct held_ops poll_ops = {.go = poll_go, .free = poll_free};
@@ -210,10 +205,23 @@ void events_wake(struct face *f, struct event *const *events, size_t n)
 			wanted = filter_wants_event(p->filter, events[i]);
 		if (wanted) {
 			p->waiting = false;
+			if (h->peer)
+				h->peer->n_polls--;
 			go_on_later(p);
 		} else if (n > 0) {
 			p->cursor = events[n - 1]->version;
 		}
+	}
+}
+
+void events_access_changed(struct peer *p)
+{
+	struct held *h, *tmp;
+
+	DL_FOREACH_SAFE(p->face->held, h, tmp)
+	if (h->peer == p && h->ops == &poll_ops && !h->warrant) {
+		p->listed = true; /* he knows */
+		held_failf(h, VIREO_ACCESS_CHANGED, "what this caller may see has changed; list again");
 	}
 }
 
@@ -277,5 +285,6 @@ int method_get_events(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (r != 0)
 		return held_refuse(&p->held, r, &f);
 	p->deadline = clock_monotonic(face->clock) + timeout;
-	return face_authorize(&p->held, &(struct question){.action = ACTION_VIEW});
+	p->after = p->cursor;
+	return face_authorize(&p->held, &(struct question){.action = ACTION_VIEW, .covers = p->filter});
 }

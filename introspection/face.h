@@ -7,6 +7,7 @@
 #include "filter.h"
 #include "names.h"
 #include "options.h"
+#include "policy/authority.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -21,6 +22,9 @@
 struct face;
 struct held;
 struct peer;
+struct right;
+struct warrant;
+struct name_entry;
 
 /* ---- held calls (held.c) ------------------------------------------------------------------------------------ */
 
@@ -46,7 +50,11 @@ struct held {
 	const char *path; /* of @m: the object called */
 	struct peer *peer; /* NULL: not tracked */
 	struct timer timer; /* the handler's own; cleared with the state */
-	bool asked;	    /* waits for the policy's answer */
+	bool asked;	    /* waits until it is known who calls */
+	struct warrant *warrant; /* is being decided about; NULL: not, or not any more */
+	const struct peer *viewer; /* whose rights bound what the answer may show; NULL: all of it */
+	size_t bytes;	    /* of its arguments, if they may be large */
+	uint64_t considered; /* by authorize_peer(), in this pass */
 	struct held *prev, *next;	    /* of the face */
 	struct held *peer_prev, *peer_next; /* of the peer */
 };
@@ -64,7 +72,7 @@ void held_free(struct held *h); /* without an answer */
 /* A reply to the call of @h, to be filled. */
 int held_begin(struct held *h, sd_bus_message **ret);
 
-/* ---- policy (held.c; issue of polkit hooks in here) ---------------------------------------------------------- */
+/* ---- policy (authorize.c) ------------------------------------------------------------------------------------ */
 
 enum action {
 	ACTION_VIEW,
@@ -78,20 +86,86 @@ enum action {
 	ACTION_MAX
 };
 
-/* What a caller wants to do, in the words of the policy. */
+/* What a caller wants to do, in the words of the policy. What it points to is looked at before face_authorize() returns. */
 struct question {
 	enum action action;
-	const struct object *object; /* on which; NULL: the manager. Looked at before face_authorize() returns */
+	const struct object *object; /* on which; NULL: the manager */
+	const struct object *other;  /* a second one that the same must be allowed on; NULL: none */
+	/*
+	 * A listing: ACTION_VIEW of each connection that the filter covers, and ACTION_READ_XML too if it is about XML. It
+	 * belongs to the call's state. Once the call goes on, it lets through only what the caller may see.
+	 */
+	struct filter *covers;
+	const char *label, *uri; /* of a connection that is not there yet */
 	bool change;		     /* the broker will want to know who it was */
+	bool gate;		     /* whatever the answers are, the call goes on once they are there */
 };
 
 /*
  * face_authorize() - may the caller of @h do this? then ops->go(h), else an answer that says no
  *
- * Today the bus's own policy has decided before the message came here; for a change it is found out, without
- * blocking, who calls. Takes @h in any case. Return: 1, for sd-bus.
+ * polkit is asked where that is who decides, and the call waits; it is refused if what it is about has meanwhile become
+ * something else than polkit was asked about. Takes @h in any case. Return: 1, for sd-bus.
  */
 int face_authorize(struct held *h, const struct question *q);
+/* It is known now who this is, or what he may see: decide about his calls that wait for that. */
+void authorize_peer(struct peer *p);
+void warrant_free(struct warrant *w);
+DEFINE_CLEANUP(struct warrant *, warrant_free)
+const char *action_to_string(enum action action);
+/* The details of a question to polkit; as policy/org.vireo1.policy describes them. */
+enum detail { DETAIL_CONNECTION, DETAIL_DRIVER, DETAIL_KIND, DETAIL_UUID, DETAIL_NAME, DETAIL_OPERATION, DETAIL_URI, DETAIL_MAX };
+struct details {
+	char *v[DETAIL_MAX]; /* NULL: left out */
+};
+int details_of_connection(struct face *f, const char *path, const char *operation, struct details *d);
+int details_ask(const struct details *d, struct peer *p, enum action action, bool interactive, authority_fn fn,
+		void *userdata, struct authority_request **ret);
+void details_clear(struct details *d);
+
+/* ---- rights (rights.c) --------------------------------------------------------------------------------------- */
+
+/*
+ * What each caller may see, as far as it was asked. A right is to view one connection: asked of polkit once for each
+ * caller and connection, good until polkit changes. What is not known is not seen. When a right turns out different from
+ * what somebody's streams and polls were begun with, they end with AccessChanged.
+ */
+
+/* Root, the service's own user, and whoever there is without a bus. */
+bool peer_is_privileged(const struct peer *p);
+/* May he see this object, and its XML? @connection: path of the connection, or of something below it that a job works on. */
+bool rights_sees(const struct peer *viewer, enum kind kind, const char *path, const char *connection, bool xml);
+bool rights_sees_object(const struct peer *viewer, const struct object *o);
+/* Does a list of the configuration show him anything? */
+bool rights_has_list(const struct peer *viewer);
+/*
+ * What polkit says of ACTION_VIEW or ACTION_READ_XML on a connection ("": on none in particular): an authority_answer;
+ * AUTHORITY_ANSWER_MAX while that is being asked, and authorize_peer() follows; negative errno when it can't be.
+ * @since: face.pass when the caller came. Permission to read all XML is good for one call, and for the stream that it began.
+ */
+int rights_ask(struct peer *p, enum action action, const char *connection, bool interactive, uint64_t since);
+/* Events are about to be told: a name that changes may change who sees what. */
+void rights_events(struct face *f, struct event *const *events, size_t n);
+/* Does what he may see differ from what it was at this version? Then @h is answered by AccessChanged. */
+bool rights_moved(struct held *h, uint64_t after);
+/* He has listed: from here on he is told when his rights change. */
+void rights_listed(struct held *h);
+/* polkit has changed. */
+void rights_changed(void *userdata);
+void rights_free(struct peer *p);
+void names_free(struct face *f);
+/* Is something of his to be told when his rights change? */
+bool peer_follows(const struct peer *p);
+/* Waiting calls of GetEvents, and streams, end with AccessChanged. */
+void events_access_changed(struct peer *p);
+void watches_access_changed(struct peer *p);
+/* A subscriber sees more, or less, of this connection (or object below it): InterfacesAdded or InterfacesRemoved. */
+void signals_sight_changed(struct peer *p, const char *path, bool seen);
+
+/* ---- the gate (gate.c) --------------------------------------------------------------------------------------- */
+
+/* Before sd-bus answers anything: who calls, and what may he see? */
+int filter_gate(sd_bus_message *m, void *userdata, sd_bus_error *error);
 
 /* ---- peers (peer.c) ----------------------------------------------------------------------------------------- */
 
@@ -103,9 +177,15 @@ struct peer {
 	uint32_t uid;
 	sd_bus_slot *asking;
 	struct held *held;
+	uint32_t *gids;
+	size_t n_gids;
 	unsigned n_held;
 	unsigned n_watches;
+	unsigned n_polls;	     /* of those */
 	struct filter *subscription; /* NULL: none */
+	struct right *rights;
+	uint64_t changed;	     /* the version at which his rights changed last; 0: never */
+	bool listed;		     /* since then */
 	UT_hash_handle hh;
 };
 
@@ -115,6 +195,8 @@ int peer_get(struct face *f, const char *name, struct peer **ret);
 struct peer *peer_find(struct face *f, const char *name);
 void peer_attach(struct peer *p, struct held *h);
 void peer_detach(struct held *h);
+/* The bus itself says it. Matches do not suffice: anybody may send us a signal that looks the same. */
+bool is_from_bus(sd_bus_message *m);
 /* All of them, with what they wait for. */
 void peers_free(struct face *f);
 
@@ -162,8 +244,8 @@ void progress_changed(struct face *f, struct object *job, unsigned changed);
 /* A versioned event of the job told everything. */
 void progress_forget(struct face *f, const char *path, bool gone);
 void progress_free(struct face *f);
-/* Sends a signal: to all, or, in private mode, to those whose subscription matches @e (NULL: to each of them). */
-int signals_send(struct face *f, sd_bus_message *m, const struct event *e);
+/* Sends a signal: to all, or, in private mode, to those whose subscription matches @e, or @o, or to each of them. */
+int signals_send(struct face *f, sd_bus_message *m, const struct event *e, const struct object *o);
 
 /* ---- GetEvents (events.c), Open (open.c) --------------------------------------------------------------------- */
 
@@ -215,8 +297,8 @@ int property_of_object(sd_bus *bus, const char *path, const char *interface, con
 		       sd_bus_message *reply, void *userdata, sd_bus_error *error);
 /* Cursors at or above this can be followed. */
 uint64_t face_oldest(struct face *f);
-/* Paths of all connections, in the order of their labels: "ao". */
-int append_connections(struct face *f, sd_bus_message *m);
+/* Paths of all connections that @viewer sees, in the order of their labels: "ao". */
+int append_connections(struct face *f, const struct peer *viewer, sd_bus_message *m);
 
 #define PROPERTY(name, type) SD_BUS_PROPERTY(name, type, property_of_object, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
 #define PROPERTY_CONST(name, type) SD_BUS_PROPERTY(name, type, property_of_object, 0, SD_BUS_VTABLE_PROPERTY_CONST)
@@ -246,6 +328,13 @@ struct face {
 	unsigned n_slots;
 	struct held *held;
 	struct peer *peers;
+	struct authority *authority; /* NULL: polkit is not asked */
+	const struct peer *viewer;   /* of the message that is being dispatched (gate.c) */
+	struct name_entry *names;    /* of objects that have gone (rights.c) */
+	uint64_t names_from;	     /* the version from which on they are complete */
+	size_t n_names;
+	struct timer rights_timer;
+	uint64_t pass;		     /* of authorize_peer() */
 	sd_bus_slot *leaving; /* the match that tells who left the bus; while there are peers */
 	struct signals signals;
 	struct streams *streams;

@@ -2,9 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "filter.h"
-#include "names.h"
-#include "util/macros.h"
+#include "face.h"
 
 static void strings_free(char **l)
 {
@@ -132,7 +130,24 @@ bool filter_wants(const struct filter *f, enum kind kind, const char *path, cons
 		if (n == 0 || !contains(f->connections, connection, n))
 			return false;
 	}
-	return !f->objects || contains(f->objects, path, strlen(path));
+	if (f->objects && !contains(f->objects, path, strlen(path)))
+		return false;
+	return !f->viewer || rights_sees(f->viewer, kind, path, connection, f->xml);
+}
+
+bool filter_covers(const struct filter *f, const char *connection)
+{
+	size_t n = strlen(connection);
+
+	if (f->connections && !contains(f->connections, connection, n))
+		return false;
+	if (!f->objects)
+		return true;
+	/* A job may be of any of them. */
+	for (char **s = f->objects; *s; s++)
+		if (connection_length(*s) == 0 || (strncmp(*s, connection, n) == 0 && ((*s)[n] == 0 || (*s)[n] == '/')))
+			return true;
+	return false;
 }
 
 bool filter_wants_named(const struct filter *f, enum kind kind, const char *path, const char *connection,

@@ -23,6 +23,7 @@ void *held_new(struct face *f, sd_bus_message *m, const struct held_ops *ops, si
 void held_free(struct held *h)
 {
 	timer_clear(&h->timer);
+	warrant_free(h->warrant);
 	if (h->peer)
 		peer_detach(h);
 	DL_DELETE(h->face->held, h);
@@ -90,33 +91,5 @@ int held_refuse(struct held *h, int r, struct failure *f)
 {
 	fail(h, r, f);
 	failure_clear(f);
-	return 1;
-}
-
-int face_authorize(struct held *h, const struct question *q)
-{
-	const char *sender = sd_bus_message_get_sender(h->m);
-	struct peer *p;
-	int r;
-
-	/* Without a bus between us there is nobody to ask who it is; and nobody but the owner of the socket. */
-	if (!q->change || !sender) {
-		h->ops->go(h);
-		return 1;
-	}
-	r = peer_get(h->face, sender, &p);
-	if (r < 0) {
-		held_errno(h, r);
-		return 1;
-	}
-	if (p->n_held >= HELD_PER_PEER_MAX) {
-		held_failf(h, VIREO_LIMITS_EXCEEDED, "%u calls of this caller are waiting already", p->n_held);
-		return 1;
-	}
-	peer_attach(p, h);
-	if (p->known)
-		h->ops->go(h);
-	else
-		h->asked = true;
 	return 1;
 }

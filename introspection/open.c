@@ -228,5 +228,6 @@ int method_open(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		r = open_check_uri(o->uri, &f);
 	if (r != 0)
 		return held_refuse(&o->held, r, &f);
-	return face_authorize(&o->held, &(struct question){.action = ACTION_CONNECTIONS, .change = true});
+	return face_authorize(&o->held, &(struct question){.action = ACTION_CONNECTIONS, .change = true, .uri = o->uri,
+						 .label = vdict_s(o->options, "label", NULL)});
 }

@@ -20,9 +20,13 @@ static void peer_free(struct peer *p)
 	while (p->held)
 		held_free(p->held);
 	watches_free(f, p);
+	if (f->viewer == p)
+		f->viewer = NULL;
+	rights_free(p);
 	HASH_DEL(f->peers, p);
 	sd_bus_slot_unref(p->asking);
 	filter_free(p->subscription);
+	free(p->gids);
 	free(p->name);
 	free(p);
 	if (!f->peers) {
@@ -45,13 +49,20 @@ struct peer *peer_find(struct face *f, const char *name)
 	return p;
 }
 
+bool is_from_bus(sd_bus_message *m)
+{
+	const char *sender = sd_bus_message_get_sender(m);
+
+	return sender && strcmp(sender, DBUS_BUS_NAME) == 0;
+}
+
 static int on_leaving(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct face *f = userdata;
 	struct peer *p;
 	const char *name;
 
-	if (sd_bus_message_read(m, "s", &name) < 0)
+	if (!is_from_bus(m) || sd_bus_message_read(m, "s", &name) < 0)
 		return 0;
 	p = peer_find(f, name);
 	if (p)
@@ -69,26 +80,46 @@ static int on_leaving_installed(sd_bus_message *m, void *userdata, sd_bus_error 
 	return 0;
 }
 
-/* The uid is known, or nobody will tell us: those that waited for it may go on. */
-static void go_on(struct peer *p)
+static int read_groups(sd_bus_message *m, struct peer *p)
 {
-	struct face *f = p->face;
-	_cleanup_(freep) char *name = strdup(p->name);
-	struct held *h;
+	const void *gids;
+	size_t bytes;
+	int r = sd_bus_message_enter_container(m, 'v', "au");
 
-	p->known = true;
-	/* A call that goes on may end at once, and so may any other: begin anew each time. */
-	while (name && (p = peer_find(f, name))) {
-		for (h = p->held; h && !h->asked; h = h->peer_next)
-			;
-		if (!h)
-			break;
-		h->asked = false;
-		h->ops->go(h);
-	}
+	if (r >= 0)
+		r = sd_bus_message_read_array(m, 'u', &gids, &bytes);
+	if (r < 0)
+		return r;
+	free(p->gids);
+	p->gids = malloc(bytes ? bytes : 1);
+	p->n_gids = p->gids ? bytes / sizeof(uint32_t) : 0;
+	if (p->gids && bytes)
+		memcpy(p->gids, gids, bytes);
+	return sd_bus_message_exit_container(m);
 }
 
-static int on_uid(sd_bus_message *m, void *userdata, sd_bus_error *error)
+/* UnixUserID, UnixGroupIDs; the bus may have more to say. */
+static int read_credentials(sd_bus_message *m, struct peer *p)
+{
+	int r = sd_bus_message_enter_container(m, 'a', "{sv}");
+
+	while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+		const char *key;
+
+		r = sd_bus_message_read(m, "s", &key);
+		if (r >= 0 && strcmp(key, "UnixUserID") == 0)
+			r = sd_bus_message_read(m, "v", "u", &p->uid);
+		else if (r >= 0 && strcmp(key, "UnixGroupIDs") == 0)
+			r = read_groups(m, p);
+		else if (r >= 0)
+			r = sd_bus_message_skip(m, "v");
+		if (r >= 0)
+			r = sd_bus_message_exit_container(m);
+	}
+	return r;
+}
+
+static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct peer *p = userdata;
 
@@ -97,9 +128,11 @@ static int on_uid(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		peer_free(p);
 		return 1;
 	}
-	if (sd_bus_message_is_method_error(m, NULL) || sd_bus_message_read(m, "u", &p->uid) < 0)
+	/* Of whom nothing is known polkit may still know something: it asks for itself. */
+	if (sd_bus_message_is_method_error(m, NULL) || read_credentials(m, p) < 0)
 		p->uid = UINT32_MAX;
-	go_on(p);
+	p->known = true;
+	authorize_peer(p);
 	return 1;
 }
 
@@ -130,7 +163,7 @@ int peer_get(struct face *f, const char *name, struct peer **ret)
 	HASH_ADD_KEYPTR(hh, f->peers, p->name, strlen(p->name), p);
 	/* Behind the match on its way to the bus: who left before it was there is told by the answer. */
 	r = sd_bus_call_method_async(f->bus, &p->asking, DBUS_BUS_NAME, DBUS_PATH, DBUS_INTERFACE,
-				     "GetConnectionUnixUser", on_uid, p, "s", name);
+				     "GetConnectionCredentials", on_credentials, p, "s", name);
 	if (r < 0) {
 		peer_free(p);
 		return r;

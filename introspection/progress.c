@@ -45,7 +45,7 @@ static void send(struct progress_entry *p)
 		if (r >= 0)
 			r = sd_bus_message_append(m, "as", 0);
 		if (r >= 0)
-			r = signals_send(f, m, NULL);
+			r = signals_send(f, m, NULL, job);
 		if (r < 0)
 			log_debug("progress of %s could not be sent: %s", p->path, strerror(-r));
 	}

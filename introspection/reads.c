@@ -233,7 +233,7 @@ static void sync_go(struct held *h)
 	static char *none[] = {NULL};
 	char **paths = wanted ? wanted->a : none;
 	_cleanup_(freep) struct object **objects = NULL;
-	size_t n = 0, max = 1;
+	size_t n = 0, max = 1 + broker_count(b, KIND_CONNECTION);
 	uint64_t timeout;
 
 	for (char **p = paths; *p; p++)
@@ -247,7 +247,7 @@ static void sync_go(struct held *h)
 		objects[n++] = broker_find(b, h->path);
 	for (char **p = paths; *p; p++) {
 		objects[n] = broker_find(b, *p);
-		if (!objects[n] || objects[n]->kind != KIND_CONNECTION) {
+		if (!objects[n] || objects[n]->kind != KIND_CONNECTION || !rights_sees_object(h->viewer, objects[n])) {
 			held_failf(h, VIREO_NOT_FOUND, "there is no connection %s", *p);
 			return;
 		}
@@ -255,6 +255,14 @@ static void sync_go(struct held *h)
 	}
 	if (s->one && !objects[0]) {
 		held_failf(h, VIREO_NOT_FOUND, "%s has gone", h->path);
+		return;
+	}
+	/* Not of those that he may not see: an error would name them. */
+	for (struct object *o = broker_first(b, KIND_CONNECTION); o && !wanted && !s->one && h->viewer; o = o->next)
+		if (rights_sees_object(h->viewer, o) && strcmp(o->props->v[CONNECTION_STATE].s, "connected") == 0)
+			objects[n++] = o;
+	if (n == 0 && h->viewer) {
+		on_synced(NULL, broker_version(b), s);
 		return;
 	}
 	timeout = vdict_t(s->options, "timeout", CALL_WAIT_MAX);

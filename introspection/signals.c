@@ -39,7 +39,7 @@ static int send_copy(struct face *f, sd_bus_message *m, const char *destination)
 	return r < 0 ? r : sd_bus_send(f->bus, copy, NULL);
 }
 
-int signals_send(struct face *f, sd_bus_message *m, const struct event *e)
+int signals_send(struct face *f, sd_bus_message *m, const struct event *e, const struct object *o)
 {
 	struct peer *p, *tmp;
 	int r;
@@ -53,7 +53,8 @@ int signals_send(struct face *f, sd_bus_message *m, const struct event *e)
 	{
 		int k;
 
-		if (!p->subscription || (e && !filter_wants_event(p->subscription, e)))
+		if (!p->subscription || (e && !filter_wants_event(p->subscription, e)) ||
+			(o && !filter_wants_object(p->subscription, o)))
 			continue;
 		k = send_copy(f, m, p->name);
 		if (k < 0)
@@ -90,7 +91,7 @@ static int send_interfaces_added(struct face *f, const struct event *e, const ch
 		r = sd_bus_message_close_container(m);
 	if (r >= 0)
 		r = sd_bus_message_close_container(m);
-	return r < 0 ? r : signals_send(f, m, e);
+	return r < 0 ? r : signals_send(f, m, e, NULL);
 }
 
 static int send_interfaces_removed(struct face *f, const struct event *e, const char *interface)
@@ -101,7 +102,7 @@ static int send_interfaces_removed(struct face *f, const struct event *e, const 
 
 	if (r >= 0)
 		r = sd_bus_message_append(m, "oas", e->path, 1, interface);
-	return r < 0 ? r : signals_send(f, m, e);
+	return r < 0 ? r : signals_send(f, m, e, NULL);
 }
 
 /* Which ones differ; all that can, when the event came from history and what was before is not known. */
@@ -128,7 +129,7 @@ static int send_properties_changed(struct face *f, const struct event *e, const 
 		r = append_props_masked(m, e->props, changed_properties(e));
 	if (r >= 0)
 		r = sd_bus_message_append(m, "as", 0);
-	return r < 0 ? r : signals_send(f, m, e);
+	return r < 0 ? r : signals_send(f, m, e, NULL);
 }
 
 static int send_event(struct face *f, const struct event *e, const char *interface)
@@ -142,7 +143,7 @@ static int send_event(struct face *f, const struct event *e, const char *interfa
 		r = append_props(m, e->props, NULL, NULL);
 	if (r >= 0)
 		r = append_details(m, e, true);
-	return r < 0 ? r : signals_send(f, m, e);
+	return r < 0 ? r : signals_send(f, m, e, NULL);
 }
 
 static int tell(struct face *f, const struct event *e)
@@ -171,11 +172,13 @@ static int tell(struct face *f, const struct event *e)
 }
 
 /* Manager.Connections; as it is now, for it has no version of its own. */
-static int send_connections(struct face *f)
+static int send_connections_to(struct face *f, const struct peer *p)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 	int r = sd_bus_message_new_signal(f->bus, &m, VIREO_PATH_ROOT, DBUS_INTERFACE_PROPERTIES, "PropertiesChanged");
 
+	if (r >= 0 && p)
+		r = sd_bus_message_set_destination(m, p->name);
 	if (r >= 0)
 		r = sd_bus_message_append(m, "s", VIREO_INTERFACE_MANAGER);
 	if (r >= 0)
@@ -187,12 +190,79 @@ static int send_connections(struct face *f)
 	if (r >= 0)
 		r = sd_bus_message_open_container(m, 'v', "ao");
 	if (r >= 0)
-		r = append_connections(f, m);
+		r = append_connections(f, p ? p->subscription->viewer : NULL, m);
 	for (int i = 0; r >= 0 && i < 3; i++)
 		r = sd_bus_message_close_container(m);
 	if (r >= 0)
 		r = sd_bus_message_append(m, "as", 0);
-	return r < 0 ? r : signals_send(f, m, NULL);
+	return r < 0 ? r : sd_bus_send(f->bus, m, NULL);
+}
+
+static void send_connections(struct face *f)
+{
+	struct peer *p, *tmp;
+
+	if (!f->config.private_signals) {
+		send_connections_to(f, NULL);
+		return;
+	}
+	HASH_ITER(hh, f->peers, p, tmp)
+		if (p->subscription)
+			send_connections_to(f, p);
+}
+
+/* Not a change of the object, so it has no event: for him it appears or disappears. */
+static int send_sight(struct peer *p, const struct object *o, bool seen)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+	struct face *f = p->face;
+	char interface[64];
+	int r = sd_bus_message_new_signal(f->bus, &m, VIREO_PATH_ROOT, DBUS_INTERFACE_OBJECT_MANAGER,
+					  seen ? "InterfacesAdded" : "InterfacesRemoved");
+
+	interface_of(o->kind, interface, sizeof(interface));
+	if (r >= 0)
+		r = sd_bus_message_set_destination(m, p->name);
+	if (r >= 0 && !seen)
+		r = sd_bus_message_append(m, "oas", o->path, 1, interface);
+	else if (r >= 0) {
+		r = sd_bus_message_append(m, "o", o->path);
+		if (r >= 0)
+			r = sd_bus_message_open_container(m, 'a', "{sa{sv}}");
+		if (r >= 0)
+			r = sd_bus_message_open_container(m, 'e', "sa{sv}");
+		if (r >= 0)
+			r = sd_bus_message_append(m, "s", interface);
+		if (r >= 0)
+			r = append_props(m, o->props, NULL, NULL);
+		for (int i = 0; r >= 0 && i < 2; i++)
+			r = sd_bus_message_close_container(m);
+	}
+	return r < 0 ? r : sd_bus_send(f->bus, m, NULL);
+}
+
+void signals_sight_changed(struct peer *p, const char *path, bool seen)
+{
+	struct face *f = p->face;
+	const struct peer *viewer;
+	size_t n = strlen(path);
+
+	if (!f->config.private_signals || !p->subscription || !f->signals.open || !path[0])
+		return;
+	viewer = p->subscription->viewer;
+	p->subscription->viewer = NULL; /* what he was told of, whatever he may see now */
+	for (enum kind k = 0; k < KIND_MAX; k++)
+		for (struct object *o = broker_first(f->broker, k); o; o = o->next) {
+			const char *of = o->kind == KIND_JOB ? o->props->v[JOB_OBJECT].s : o->path;
+
+			if (strncmp(of, path, n) != 0 || (of[n] != 0 && of[n] != '/'))
+				continue;
+			if (filter_wants_object(p->subscription, o) && rights_sees_object(viewer, o) == seen &&
+				send_sight(p, o, seen) < 0)
+				log_warning("%s could not be told what it sees of %s", p->name, o->path);
+		}
+	p->subscription->viewer = viewer;
+	send_connections_to(f, p);
 }
 
 /* ---- bookmarks ----------------------------------------------------------------------------------------------- */
@@ -209,7 +279,7 @@ static void on_bookmark(struct timer *t, void *userdata)
 	if (r >= 0)
 		r = sd_bus_message_append(m, "t", f->signals.told);
 	if (r >= 0)
-		r = signals_send(f, m, NULL);
+		r = signals_send(f, m, NULL, NULL);
 	if (r < 0)
 		log_warning("Bookmark of version %" PRIu64 " could not be sent: %s", f->signals.told, strerror(-r));
 }

@@ -12,7 +12,6 @@
  * Watch: a stream's end for the caller. What is written to it, and when, is broker/stream.c's; whose it is, what he wants
  * and when it ends with him, is here.
  */
-#define STREAMS_PER_PEER_MAX 512u
 #define STREAMS_MAX 8192u
 #define HEARTBEAT_MIN (100 * USEC_PER_MSEC)
 
@@ -71,11 +70,20 @@ void watches_free(struct face *f, const struct peer *p)
 	}
 }
 
+void watches_access_changed(struct peer *p)
+{
+	struct watch *w, *tmp;
+
+	DL_FOREACH_SAFE(p->face->watches, w, tmp)
+	if (w->peer == p)
+		stream_end_access_changed(w->stream);
+}
+
 static int count_allows(struct watching *c, struct failure *f)
 {
 	struct peer *p = c->held.peer;
 
-	if (p && p->n_watches >= STREAMS_PER_PEER_MAX)
+	if (c->held.viewer && p->n_watches >= p->face->config.limits.streams)
 		return failure_set(f, VIREO_LIMITS_EXCEEDED, "streams: this caller has %u already", p->n_watches);
 	if (streams_count(c->held.face->streams) >= STREAMS_MAX)
 		return failure_set(f, VIREO_LIMITS_EXCEEDED, "streams: there are %u already", STREAMS_MAX);
@@ -128,6 +136,9 @@ static void watching_go(struct held *h)
 	struct failure f = {0};
 	int fd, r;
 
+	if (c->has_after && rights_moved(h, c->after))
+		return;
+	rights_listed(h);
 	r = begin(c, &fd, &f);
 	if (r != 0) {
 		held_refuse(h, r, &f);
@@ -193,5 +204,5 @@ int method_watch(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (r != 0)
 		return held_refuse(&c->held, r, &f);
 	/* Who leaves takes his streams with him, so he has to be known. */
-	return face_authorize(&c->held, &(struct question){.action = ACTION_VIEW, .change = true});
+	return face_authorize(&c->held, &(struct question){.action = ACTION_VIEW, .covers = c->filter, .change = true});
 }

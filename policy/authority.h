@@ -11,7 +11,7 @@
  * May this caller do that? Asked of polkit, over the bus, without ever waiting. Knows callers and actions; knows no domain.
  *
  * The subject is always the caller's unique bus name, so that nobody can speak for another process that has the same number.
- * Whatever is not a clear yes is no: polkit absent, slow, or in error. Main loop's thread only.
+ * Whatever is not a clear yes is no: polkit absent, slow, or in error. Nothing is remembered. Main loop's thread only.
  */
 struct authority;
 struct authority_request;
@@ -35,18 +35,18 @@ struct authority_question {
 	const struct authority_detail *details;
 	size_t n_details;
 	bool interactive; /* the message allows it */
-	/*
-	 * NULL: the answer is good for this question only. Else it holds for all questions of this sender about this action
-	 * with this key, until polkit changes or the sender leaves; such a question is asked once, however many wait for it.
-	 */
-	const char *remember;
 };
 
 /* Called once, never from inside authority_ask(). */
 typedef void (*authority_fn)(enum authority_answer answer, void *userdata);
 
-/* @changed: answers given so far may no longer be right. @bus: a reference is taken. */
-int authority_new(sd_bus *bus, struct clock *clock, void (*changed)(void *userdata), void *userdata, struct authority **ret);
+/*
+ * @max:     questions of one sender that may wait; more are answered AUTHORITY_BUSY
+ * @changed: answers given so far may no longer be right. Anybody on the bus can make this happen, but nothing more
+ * @bus:     a reference is taken
+ */
+int authority_new(sd_bus *bus, struct clock *clock, unsigned max, void (*changed)(void *userdata), void *userdata,
+		  struct authority **ret);
 /* Nobody is answered any more. NULL is fine. */
 void authority_free(struct authority *a);
 DEFINE_CLEANUP(struct authority *, authority_free)
@@ -56,7 +56,3 @@ int authority_ask(struct authority *a, const struct authority_question *q, autho
 		  struct authority_request **ret);
 /* The one who asked is gone: polkit is told, so that its agent closes the dialog. NULL is fine. */
 void authority_cancel(struct authority_request *r);
-/* A remembered answer, if there is one: AUTHORITY_ANSWER_MAX else. */
-enum authority_answer authority_recall(struct authority *a, const char *sender, const char *action, const char *key);
-/* The sender has left the bus: what was remembered of it goes. */
-void authority_forget(struct authority *a, const char *sender);

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Installed, as on a machine without systemd: the system bus starts the broker as its own user; only root and the group
-libvirt may call and hear it; only its user and root may be it.
+Installed, as on a machine without systemd: the system bus starts the broker as its own user; anybody may call and hear it,
+but there is no polkit here, so that only root is listed anything; only its user and root may be it.
 """
 
 import json
@@ -117,10 +117,11 @@ def main(test):
         test.equal(user, USER, 'the user of the broker')
 
     with test.case('who may call'):
-        got = machine.busctl(nobody, *SERVICE[1:])
-        test.check(got.returncode != 0 and 'ccess denied' in got.stdout, f'nobody was answered: {got.stdout}')
-        got = machine.busctl(member, *SERVICE[1:])
-        test.check(got.returncode == 0 and epoch in got.stdout, f'a member of libvirt was answered: {got.stdout}')
+        for who in (nobody, member):
+            got = machine.busctl(who, *SERVICE[1:])
+            test.check(got.returncode == 0 and epoch in got.stdout, f'what is broadcast may be read: {got.stdout}')
+            got = machine.busctl(who, 'call', NAME, ROOT, f'{NAME}.Manager', 'GetSnapshot', 'a{sv}', '0')
+            test.check(got.returncode != 0 and 'ccess denied' in got.stdout, f'without polkit: {got.stdout}')
 
     with test.case('who may be it'):
         for who in (nobody, member):
@@ -143,8 +144,8 @@ def main(test):
             listener.stdin.write('enough\n')
             heard.append(int(listener.stdout.readline()))
         ours = sum(m.interface.startswith(NAME) for m in recorder.messages)
-        test.equal(heard[0], 0, 'signals that nobody heard')
-        test.check(heard[1] >= ours > 0, f'a member of libvirt heard {heard[1]} signals, root {ours}')
+        for count in heard:
+            test.check(count >= ours > 0, f'somebody heard {count} signals, root {ours}')
         root.connection.set_exit_on_close(False)
 
     with test.case('what systemd thinks of it'):

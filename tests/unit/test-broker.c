@@ -156,7 +156,7 @@ static struct object *domain(struct world *w, const char *name)
 	struct object *o = NULL;
 	struct failure f = {0};
 
-	if (broker_lookup(w->broker, KIND_DOMAIN, name, &o, &f) != 0)
+	if (broker_lookup(w->broker, KIND_DOMAIN, name, NULL, NULL, &o, &f) != 0)
 		failure_clear(&f);
 	return o;
 }

@@ -50,10 +50,10 @@ class Bus:
     """A private dbus-daemon. `kind`: session or system; `services`: a directory of D-Bus service files.
 
     A bus of kind system has the policy of a system bus, to which `include` adds a file of policy; the helper that it
-    needs to activate services is then the plain one of dbus-daemon, for it runs as root.
+    needs to activate services is then the plain one of dbus-daemon, for it runs as root. `prefix` begins the command line.
     """
 
-    def __init__(self, scope, kind='session', services=None, include=None, environment=None):
+    def __init__(self, scope, kind='session', services=None, include=None, environment=None, prefix=()):
         self.kind = kind
         self.directory = scope.directory(f'bus{len(list(scope.directory().glob("bus*")))}')
         self.address = f'unix:path={self.directory}/socket'
@@ -61,7 +61,7 @@ class Bus:
         config.write_text(self._config(services, include))
         self._read, write = os.pipe()
         self.process = scope.spawn(
-            ['dbus-daemon', f'--config-file={config}', '--nofork', '--nosyslog', f'--print-address={write}'],
+            [*prefix, 'dbus-daemon', f'--config-file={config}', '--nofork', '--nosyslog', f'--print-address={write}'],
             pass_fds=[write], stderr=(self.directory / 'log').open('w'), env=environment)
         os.close(write)
         with os.fdopen(self._read) as ready:

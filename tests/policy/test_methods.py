@@ -1,0 +1,378 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every method by somebody who may not, who may, and who may after a password; polkit stopped, hung, killed."""
+
+import re
+import signal
+import xml.etree.ElementTree as ET
+
+from support import ALICE, BOB, CAROL, DENIED, ERROR, INTERACTIVE, LIBVIRT, MANAGER, NAME, OPERATORS, ROOT, PROPERTIES, \
+    BusError, GLib, PolicyCase, main, settle, wait_for
+
+# Method: action. Not made from the code: this is what the documentation promises.
+VIEW, XML, SECURE, CONTROL, MANAGE, STORAGE, CANCEL, CONNECTIONS = (f'org.vireo1.{a}' for a in (
+    'view', 'read-xml', 'read-secure', 'control', 'manage', 'storage', 'jobs.cancel', 'connections'))
+ACTIONS = {
+    'Manager': {VIEW: 'GetSnapshot GetEvents Watch Sync Digest Subscribe Unsubscribe LookupDomain LookupPool LookupNetwork',
+                CONNECTIONS: 'Open Close'},
+    'Connection': {MANAGE: 'DefineDomain CreateDomain RestoreDomain DefineNetwork CreateNetwork',
+                   STORAGE: 'DefinePool CreatePool', VIEW: 'Resync'},
+    'Domain': {CONTROL: 'Start Shutdown Reboot Reset Destroy Suspend Resume PMWakeup ManagedSave ManagedSaveRemove',
+               MANAGE: 'Save Dump Undefine Migrate BlockPull BlockCommit BlockCopy SetMemory SetVCPUs SetAutostart Rename '
+                       'AttachDevice DetachDevice UpdateDevice',
+               XML: 'GetXML'},
+    'StoragePool': {STORAGE: 'Start Stop Build Refresh Delete Undefine SetAutostart ListVolumes CreateVolume CloneVolume '
+                             'ResizeVolume WipeVolume DeleteVolume UploadVolume DownloadVolume',
+                    XML: 'GetXML'},
+    'Network': {CONTROL: 'Start Stop', MANAGE: 'Undefine SetAutostart', XML: 'GetXML'},
+    'Job': {CANCEL: 'Cancel Complete', VIEW: 'Wait'},
+}
+VALUES = {'t': 1048576, 'u': 1, 'b': False, 'a{sv}': {}}
+
+
+def methods():
+    """Yield (kind, method, signature) of the interface files."""
+    for file in sorted((ROOT / 'introspection').glob('org.vireo1.*.xml')):
+        for interface in ET.parse(file).iter('interface'):
+            for method in interface.findall('method'):
+                yield (interface.get('name').rsplit('.', 1)[1], method.get('name'),
+                       [a.get('type') for a in method.findall('arg') if a.get('direction', 'in') == 'in'])
+
+
+def allow(action, condition='true'):
+    return f'polkit.addRule(function(action, subject) {{ if (action.id == "{action}" && ({condition})) return "yes"; }});'
+
+
+def deny(action, condition='true'):
+    return f'polkit.addRule(function(action, subject) {{ if (action.id == "{action}" && ({condition})) return "no"; }});'
+
+
+LOG = '''polkit.addRule(function(action, subject) {
+    polkit.log("ASKED " + action.id + " " + ["connection", "driver", "kind", "uuid", "name", "operation"].map(
+        function(key) { return key + "=" + action.lookup(key); }).join(" "));
+});'''
+NOTHING = 'polkit.addRule(function(action, subject) { if (action.id.indexOf("org.vireo1.") == 0) return "no"; });'
+
+
+class Methods(PolicyCase):
+    def setUp(self):
+        self.polkit_log = self.polkit.top / 'polkitd.log'
+
+    def arguments(self, kind, method, signature, epoch):
+        values = []
+        for letter in signature:
+            if letter == 's':
+                value = {'GetEvents': epoch, 'Open': 'sim:///other', 'Save': '/nowhere/x', 'Dump': '/nowhere/x',
+                         'RestoreDomain': '/nowhere/x', 'Rename': 'renamed'}.get(method, 'x')
+            elif letter == 'o':
+                value = self.connection
+            elif letter == 'h':
+                return None  # a descriptor: see Descriptors
+            else:
+                value = VALUES[letter]
+            values.append(value)
+        if method == 'GetEvents':
+            values[1:4] = [self.version(), 0, 0]
+        return values
+
+    def target(self, kind):
+        if kind == 'Manager':
+            return MANAGER
+        if kind == 'Job':
+            return self.job
+        return sorted(self.objects(kind))[0]
+
+    def make_job(self):
+        path = next(p for p, v in sorted(self.objects('Domain').items()) if v['Persistent'] and not v['Active'])
+        self.job = self.vireod.call(path, f'{NAME}.Domain', 'SetAutostart', '(ba{sv})', True, {})[0]
+
+    def test_every_method_is_denied_and_has_no_effect(self):
+        wanted = {(k, m): a for k, groups in ACTIONS.items() for a, names in groups.items() for m in names.split()}
+        self.make_job()
+        epoch = self.vireod.get(MANAGER, 'Manager', 'Epoch')
+        self.rules(NOTHING)
+        bob = self.caller(BOB)
+        before, seen = self.vireod.snapshot()[1:], 0
+        for kind, method, signature in methods():
+            with self.subTest(f'{kind}.{method}'):
+                self.assertIn((kind, method), wanted, 'no action is documented for it')
+                values = self.arguments(kind, method, signature, epoch)
+                if values is None:
+                    continue
+                name, words = bob.send(self.target(kind), f'{NAME}.{kind}', method, f'({"".join(signature)})', *values).error()
+                self.assertEqual(name, DENIED, words)
+                self.assertIn(wanted[kind, method], words)
+                seen += 1
+        self.assertGreater(seen, 60)
+        self.assertEqual(self.vireod.snapshot()[1:], before, 'nothing that was denied has had an effect')
+
+    def test_secure_xml_and_bulk_xml(self):
+        domain = sorted(self.objects('Domain'))[0]
+        alice = self.caller(ALICE)
+        yes = GLib.Variant('b', True)
+        self.rules(allow(VIEW) + allow(XML, 'action.lookup("kind") == "domain"') + NOTHING)
+        self.assertIn('<domain', alice.domain(domain, 'GetXML').get()[1])
+        self.assertIn('read-secure', alice.domain(domain, 'GetXML', '(a{sv})', {'secure': yes}).error()[1])
+        # of one domain is not of all
+        self.assertIn('read-xml', alice.manager('GetSnapshot', '(a{sv})', {'xml': yes}).error()[1])
+        self.assertTrue(alice.manager('GetSnapshot', '(a{sv})', {}).get()[2])
+        self.rules(allow(VIEW) + allow(XML) + allow(SECURE) + NOTHING)
+        self.assertIn('<domain', alice.domain(domain, 'GetXML', '(a{sv})', {'secure': yes}).get()[1])
+        self.assertTrue(any('XML' in o[2] for o in alice.manager('GetSnapshot', '(a{sv})', {'xml': yes}).get()[2]))
+
+    def test_one_domain_by_name_and_by_uuid(self):
+        domains = {p: v for p, v in self.objects('Domain').items() if v['Persistent']}
+        (one, first), (two, second), (three, _third) = sorted(domains.items())[:3]
+        alice = self.caller(ALICE)
+        self.rules(allow(CONTROL, f'action.lookup("name") == "{first["Name"]}"') +
+                   allow(CONTROL, f'action.lookup("uuid") == "{second["UUID"]}"') + NOTHING)
+        for path in (one, two):
+            active = self.vireod.get(path, 'Domain', 'Active')
+            alice.domain(path, 'Destroy' if active else 'Start').get()
+            self.assertEqual(self.vireod.get(path, 'Domain', 'Active'), not active)
+        self.assertEqual(alice.domain(three, 'Start').error()[0], DENIED)
+
+    def test_details(self):
+        path, values = sorted(self.objects('Domain').items())[0]
+        alice = self.caller(ALICE)
+        self.rules(LOG + NOTHING)
+        start = len(self.polkit_log.read_text())
+        alice.domain(path, 'Shutdown').error()
+        label = self.connection.rsplit('/', 1)[1]
+        self.assertIn(f'ASKED {CONTROL} connection={label} driver=sim kind=domain uuid={values["UUID"]} name={values["Name"]} '
+                      'operation=Shutdown', self.polkit_log.read_text()[start:])
+
+    def test_view_is_asked_once(self):
+        alice = self.caller(ALICE)
+        self.rules(LOG + allow(VIEW) + NOTHING)
+        start = len(self.polkit_log.read_text())
+        for _ in range(5):
+            alice.manager('GetSnapshot', '(a{sv})', {}).get()
+        asked = re.findall(f'ASKED {VIEW} ', self.polkit_log.read_text()[start:])
+        self.assertEqual(len(asked), 1)
+        # another caller, another question
+        self.caller(ALICE).manager('GetSnapshot', '(a{sv})', {}).get()
+        self.assertEqual(len(re.findall(f'ASKED {VIEW} ', self.polkit_log.read_text()[start:])), 2)
+
+    def test_shipped_rule(self):
+        self.rules('')
+        self.assertTrue(self.caller(CAROL, LIBVIRT).manager('GetSnapshot', '(a{sv})', {}).get()[2])
+        self.assertEqual(self.caller(BOB).manager('GetSnapshot', '(a{sv})', {}).error()[0], INTERACTIVE)
+
+    def test_examples(self):
+        rules = (ROOT / 'policy/examples/50-vireo-operators.rules').read_text()
+        web = next((p for p, v in self.objects('Domain').items() if v['Name'].startswith('web-')), None)
+        other = next(p for p, v in self.objects('Domain').items() if not v['Name'].startswith('web-'))
+        self.rules(rules.replace('web-operators', 'operators'))
+        alice = self.caller(ALICE, OPERATORS)
+        self.assertTrue(web)
+        if web:
+            active = self.vireod.get(web, 'Domain', 'Active')
+            alice.domain(web, 'Destroy' if active else 'Start').get()
+        self.assertTrue(alice.manager('GetSnapshot', '(a{sv})', {}).get()[2])
+        self.assertEqual(alice.domain(other, 'Destroy').error()[0], INTERACTIVE)
+        for file in sorted((ROOT / 'policy/examples').glob('*.rules')):
+            start = len(self.polkit_log.read_text())
+            self.rules(file.read_text())
+            self.assertNotIn('rror', self.polkit_log.read_text()[start:], file)
+
+
+class Passwords(PolicyCase):
+    """An agent played by the test."""
+
+    def setUp(self):
+        self.path = next(p for p, v in sorted(self.objects('Domain').items()) if v['Persistent'] and not v['Active'])
+
+    def tearDown(self):
+        if self.vireod.get(self.path, 'Domain', 'Active'):
+            self.vireod.call(self.path, f'{NAME}.Domain', 'Destroy', '(a{sv})', {})
+
+    def begin(self, uid=ALICE, method='Start'):
+        alice = self.caller(uid)
+        alice.register_agent()
+        reply = alice.domain(self.path, method, interactive=True)
+        wait_for(lambda: alice.dialogs() or reply.there, 30, 'a dialog')
+        self.assertFalse(reply.there, reply.there and reply.raw())
+        return alice, reply, alice.dialogs()[-1]
+
+    def test_a_password(self):
+        self.rules('')
+        alice, reply, dialog = self.begin()
+        self.assertEqual(dialog['action'], CONTROL)
+        # the person has to see for what
+        self.assertIn(f'“{self.vireod.get(self.path, "Domain", "Name")}”: Start', dialog['message'])
+        self.polkit.authenticate(dialog['cookie'], 0, ALICE)
+        alice.finish(dialog['cookie'])
+        reply.get()
+        self.assertTrue(self.vireod.get(self.path, 'Domain', 'Active'))
+        # once is once
+        self.assertEqual(alice.domain(self.path, 'Destroy').error()[0], INTERACTIVE)
+        self.assertTrue(self.vireod.get(self.path, 'Domain', 'Active'))
+
+    def test_not_asked_unless_the_message_allows_it(self):
+        self.rules('')
+        alice = self.caller(ALICE)
+        alice.register_agent()
+        self.assertEqual(alice.domain(self.path, 'Start').error()[0], INTERACTIVE)
+        self.assertEqual(alice.dialogs(), [])
+
+    def test_dismissed(self):
+        self.rules('')
+        alice, reply, dialog = self.begin()
+        alice.dismiss(dialog['cookie'])
+        self.assertIn(reply.error()[0], (DENIED, INTERACTIVE))
+        self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
+
+    def test_caller_leaves(self):
+        self.rules('')
+        agent, _reply, dialog = self.begin()
+        # the agent is the caller here: a second caller shows that the dialog of one who left is closed
+        other = self.caller(ALICE)
+        other.register_agent()
+        pending = other.domain(self.path, 'Start', interactive=True)
+        wait_for(other.dialogs, 30, 'a dialog')
+        other.leave()
+        self.polkit.authenticate(dialog['cookie'], 0, ALICE)
+        agent.finish(dialog['cookie'])
+        _reply.get()
+        self.assertFalse(pending.there)
+        self.vireod.manager('GetSnapshot', '(a{sv})', {})
+
+    def test_renamed_while_the_password_is_typed(self):
+        self.rules('')
+        name = self.vireod.get(self.path, 'Domain', 'Name')
+        alice, reply, dialog = self.begin()
+        self.vireod.call(self.path, f'{NAME}.Domain', 'Rename', '(sa{sv})', 'something-else', {})
+        self.polkit.authenticate(dialog['cookie'], 0, ALICE)
+        alice.finish(dialog['cookie'])
+        error, words = reply.error()
+        self.assertEqual(error, DENIED)
+        self.assertNotIn('something-else', words)
+        self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
+        self.vireod.call(self.path, f'{NAME}.Domain', 'Rename', '(sa{sv})', name, {})
+
+    def test_gone_while_the_password_is_typed(self):
+        self.rules('')
+        xml = self.vireod.call(self.path, f'{NAME}.Domain', 'GetXML', '(a{sv})', {})[1]
+        alice, reply, dialog = self.begin()
+        self.vireod.call(self.path, f'{NAME}.Domain', 'Undefine', '(a{sv})', {})
+        self.vireod.call(self.connection, f'{NAME}.Connection', 'DefineDomain', '(sa{sv})', xml, {})
+        self.polkit.authenticate(dialog['cookie'], 0, ALICE)
+        alice.finish(dialog['cookie'])
+        self.assertEqual(reply.error()[0], DENIED)
+        self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
+
+
+class Polkitless(PolicyCase):
+    """polkit hung, killed half-way, not there at all: denied, and nobody waits for ever."""
+
+    def setUp(self):
+        if self.polkit.process.poll() is not None:
+            self.polkit.start()
+        self.rules(allow(VIEW) + allow(CONTROL))
+        self.path = next(p for p, v in sorted(self.objects('Domain').items()) if v['Persistent'] and not v['Active'])
+
+    def test_hung(self):
+        alice = self.caller(ALICE)
+        self.polkit.process.send_signal(signal.SIGSTOP)
+        try:
+            replies = [alice.domain(self.path, 'Start') for _ in range(10)]
+            # the others go on
+            self.vireod.call(MANAGER, 'org.freedesktop.DBus.Peer', 'Ping', limit=5)
+            self.assertFalse(any(r.there for r in replies))
+            for reply in replies:
+                self.assertEqual(reply.error(limit=90)[0], DENIED)
+        finally:
+            self.polkit.process.send_signal(signal.SIGCONT)
+        self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
+        wait_for(lambda: 'body' in alice.domain(self.path, 'Start').raw(), 30, 'it works again')
+        self.vireod.call(self.path, f'{NAME}.Domain', 'Destroy', '(a{sv})', {})
+
+    def test_killed_half_way(self):
+        alice = self.caller(ALICE)
+        self.polkit.process.send_signal(signal.SIGSTOP)
+        reply = alice.domain(self.path, 'Start')
+        view = alice.manager('GetSnapshot', '(a{sv})', {})
+        settle(quiet=0.2, changed=lambda: len(alice.answers))
+        self.polkit.stop()
+        self.assertEqual(reply.error()[0], DENIED)
+        self.assertEqual(view.error()[0], DENIED)
+        self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
+
+    def test_not_there(self):
+        alice = self.caller(ALICE)
+        alice.manager('GetSnapshot', '(a{sv})', {}).get()
+        self.polkit.stop()
+        self.assertEqual(alice.domain(self.path, 'Start').error()[0], DENIED)
+        self.assertEqual(self.caller(BOB).manager('GetSnapshot', '(a{sv})', {}).error()[0], DENIED)
+        # root needs nobody
+        self.vireod.manager('GetSnapshot', '(a{sv})', {})
+
+    def test_caller_gone_half_way(self):
+        alice = self.caller(ALICE)
+        self.polkit.process.send_signal(signal.SIGSTOP)
+        try:
+            alice.domain(self.path, 'Start')
+            settle(quiet=0.2, changed=lambda: 0)
+            alice.leave()
+        finally:
+            self.polkit.process.send_signal(signal.SIGCONT)
+        bob = self.caller(BOB)
+        bob.manager('GetSnapshot', '(a{sv})', {}).get()
+        self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
+
+    def test_a_stranger_cannot_say_who_left(self):
+        """A signal that looks like the bus's own must not end anybody's calls."""
+        alice, bob = self.caller(ALICE), self.caller(BOB)
+        version, epoch = self.version(), self.vireod.get(MANAGER, 'Manager', 'Epoch')
+        reply = alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 3000000, {})
+        wait_for(lambda: bob.manager('GetSnapshot', '(a{sv})', {}).get(), 30)
+        self.vireod.connection.emit_signal(self.vireod.owner(), '/org/freedesktop/DBus', 'org.freedesktop.DBus',
+                                           'NameOwnerChanged', GLib.Variant('(sss)', (alice.name, alice.name, '')))
+        self.assertEqual(reply.get(limit=30)[0], self.version())
+
+
+class Limits(PolicyCase):
+    def test_questions(self):
+        alice = self.caller(ALICE)
+        self.rules(allow(CONTROL))
+        path = sorted(self.objects('Domain'))[0]
+        self.polkit.process.send_signal(signal.SIGSTOP)
+        try:
+            replies = [alice.domain(path, 'Reset') for _ in range(200)]
+            wait_for(lambda: sum(r.there for r in replies) >= 100, 30, 'those that are too many')
+            said = [r.error() for r in replies if r.there]
+        finally:
+            self.polkit.process.send_signal(signal.SIGCONT)
+        self.assertEqual({name for name, _ in said}, {f'{ERROR}LimitsExceeded'})
+        self.assertTrue({w.split(':')[0] for _, w in said} <= {'questions', 'calls'}, said[0])
+        # who is not alice does not notice
+        self.vireod.manager('GetSnapshot', '(a{sv})', {})
+
+    def test_polls(self):
+        alice = self.caller(ALICE)
+        self.rules(allow(VIEW))
+        epoch, version = self.vireod.get(MANAGER, 'Manager', 'Epoch'), self.version()
+        replies = [alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 5000000, {}) for _ in range(40)]
+        wait_for(lambda: sum(r.there for r in replies) >= 8, 30, 'those that are too many')
+        for name, words in (r.error() for r in replies if r.there):
+            self.assertEqual(name, f'{ERROR}LimitsExceeded')
+            self.assertTrue(words.startswith('polls:'), words)
+
+    def test_streams(self):
+        alice = self.caller(ALICE)
+        self.rules(allow(VIEW))
+        errors = []
+        for _ in range(130):
+            try:
+                alice.manager('Watch', '(a{sv})', {}).get()
+            except BusError as error:
+                errors.append(error)
+        self.assertEqual(len(errors), 2)
+        for error in errors:
+            self.assertEqual(error.short, 'LimitsExceeded')
+            self.assertTrue(error.message.startswith('streams:'), error.message)
+
+
+if __name__ == '__main__':
+    main()
