@@ -14,8 +14,8 @@
 
 const char *const kind_words[KIND_MAX] = {"connection", "domain", "pool", "network", "job"};
 const char *const kind_nouns[KIND_MAX] = {"connection", "domain", "storage pool", "network", "job"};
-const char *const kind_interfaces[KIND_MAX] = {"org.vireo1.Connection", "org.vireo1.Domain",
-	"org.vireo1.StoragePool", "org.vireo1.Network", "org.vireo1.Job"};
+const char *const kind_interfaces[KIND_MAX] = {"org.vireo1.Connection", "org.vireo1.Domain", "org.vireo1.StoragePool",
+					       "org.vireo1.Network", "org.vireo1.Job"};
 
 int kind_from_interface(const char *interface)
 {
@@ -45,8 +45,7 @@ int kind_from_path(const char *path)
 	return -1;
 }
 
-/* ---- connecting
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- connecting ---------------------------------------------------------------------------------------------------- */
 
 static int open_address(const char *address, sd_bus **ret)
 {
@@ -105,15 +104,12 @@ int client_open(struct ctl *c)
 		return 0;
 	switch (c->bus_choice) {
 	case BUS_SYSTEM:
-		complain("cannot connect to the system bus: %s. Is it running? Another bus: --session, "
-			 "--address=ADDRESS",
-			strerror(-r));
+		complain("cannot connect to the system bus: %s. Is it running? Another bus: --session, --address=ADDRESS",
+			 strerror(-r));
 		break;
 	case BUS_SESSION:
-		complain("cannot connect to the session bus: %s. The broker of the system: --system; another "
-			 "bus: "
-			 "--address=ADDRESS",
-			strerror(-r));
+		complain("cannot connect to the session bus: %s. The broker of the system: --system; another bus: "
+			 "--address=ADDRESS", strerror(-r));
 		break;
 	default:
 		complain("cannot connect to the bus at %s: %s", c->address, strerror(-r));
@@ -135,8 +131,8 @@ static int has_owner(struct ctl *c)
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	int answer = 0, r;
 
-	r = sd_bus_call_method(c->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-		"org.freedesktop.DBus", "NameHasOwner", NULL, &reply, "s", VIREO_NAME);
+	r = sd_bus_call_method(c->bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+			       "NameHasOwner", NULL, &reply, "s", VIREO_NAME);
 	if (r >= 0)
 		r = sd_bus_message_read(reply, "b", &answer);
 	return r < 0 ? r : answer;
@@ -150,9 +146,8 @@ int client_wait_owner(struct ctl *c, uint64_t limit)
 	int r;
 
 	r = sd_bus_add_match(c->bus, &slot,
-		"type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
-		"member='NameOwnerChanged',arg0='" VIREO_NAME "'",
-		on_owner, &owned);
+			     "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+			     "member='NameOwnerChanged',arg0='" VIREO_NAME "'", on_owner, &owned);
 	if (r < 0)
 		return r;
 	r = has_owner(c);
@@ -172,8 +167,7 @@ int client_wait_owner(struct ctl *c, uint64_t limit)
 	return 1;
 }
 
-/* ---- errors
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------------------------------- */
 
 static const struct meaning {
 	const char *name; /* org.vireo1.Error.…, or complete */
@@ -191,32 +185,28 @@ static const struct meaning {
 	{"InvalidOption", EXIT_USAGE, NULL},
 	{"VersionMismatch", EXIT_STATE, "it has changed since; look again, then decide again"},
 	{"Gone", EXIT_HISTORY, "“vireoctl status” shows how far back history reaches"},
-	{"EpochChanged", EXIT_HISTORY,
-		"versions of another epoch can't be compared with present ones; begin anew"},
+	{"EpochChanged", EXIT_HISTORY, "versions of another epoch can't be compared with present ones; begin anew"},
 	{"FutureVersion", EXIT_HISTORY, NULL},
 	{"AccessChanged", EXIT_DENIED, NULL},
-	{"Disconnected", EXIT_DISCONNECTED,
-		"“vireoctl connections” shows why; the broker connects again by itself"},
+	{"Disconnected", EXIT_DISCONNECTED, "“vireoctl connections” shows why; the broker connects again by itself"},
 	{"Timeout", EXIT_DISCONNECTED, NULL},
 	{"OutcomeUnknown", EXIT_DISCONNECTED, "nobody can tell how it ended; look at the object"},
 	{"OperationFailed", EXIT_FAILED, NULL},
 	{"NotCancellable", EXIT_STATE, NULL},
 	{"LimitsExceeded", EXIT_FAILED, NULL},
 	{"org.freedesktop.DBus.Error.AccessDenied", EXIT_DENIED,
-		"polkit, or the policy of the bus, does not allow it to this user; an administrator can"},
+	 "polkit, or the policy of the bus, does not allow it to this user; an administrator can"},
 	{"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", EXIT_DENIED,
-		"it needs authentication; run it where an authentication agent can ask, or as root"},
+	 "it needs authentication; run it where an authentication agent can ask, or as root"},
 	{"org.freedesktop.DBus.Error.AuthFailed", EXIT_DENIED, NULL},
 	{"org.freedesktop.DBus.Error.InvalidArgs", EXIT_USAGE, NULL},
-	{"org.freedesktop.DBus.Error.UnknownMethod", EXIT_NOT_SUPPORTED,
-		"vireod is older than this vireoctl"},
+	{"org.freedesktop.DBus.Error.UnknownMethod", EXIT_NOT_SUPPORTED, "vireod is older than this vireoctl"},
 	{"org.freedesktop.DBus.Error.UnknownObject", EXIT_NOT_FOUND, NULL},
 	{"org.freedesktop.DBus.Error.UnknownInterface", EXIT_NOT_FOUND, NULL},
 	{"org.freedesktop.DBus.Error.UnknownProperty", EXIT_NOT_SUPPORTED, NULL},
 	{"org.freedesktop.DBus.Error.PropertyReadOnly", EXIT_NOT_SUPPORTED, NULL},
 	{"org.freedesktop.DBus.Error.Timeout", EXIT_DISCONNECTED, NULL},
-	{SD_BUS_ERROR_NO_REPLY, EXIT_NO_BROKER,
-		"vireod went away meanwhile; “vireoctl jobs” shows what became of it"},
+	{SD_BUS_ERROR_NO_REPLY, EXIT_NO_BROKER, "vireod went away meanwhile; “vireoctl jobs” shows what became of it"},
 };
 
 static const struct meaning *meaning_of(const char *name)
@@ -262,36 +252,27 @@ int client_failed(struct ctl *c, const char *what, const sd_bus_error *e, int r)
 	const char *front = what ? what : "", *colon = what ? ": " : "";
 
 	if (e && no_service(e)) {
-		complain("%s%snobody serves " VIREO_NAME
-			 " on %s (%s). Start vireod there%s, or name another bus: --system, "
-			 "--session, --address=ADDRESS",
-			front, colon,
-			c->bus_choice == BUS_SYSTEM    ? "the system bus"
-			: c->bus_choice == BUS_SESSION ? "the session bus"
-						       : c->address,
-			e->message ? e->message : e->name,
-			c->bus_choice == BUS_SYSTEM ? " (systemctl start vireod)" : "");
+		complain("%s%snobody serves " VIREO_NAME " on %s (%s). Start vireod there%s, or name another bus: --system, "
+			 "--session, --address=ADDRESS", front, colon,
+			 c->bus_choice == BUS_SYSTEM ? "the system bus" : c->bus_choice == BUS_SESSION ? "the session bus" : c->address,
+			 e->message ? e->message : e->name, c->bus_choice == BUS_SYSTEM ? " (systemctl start vireod)" : "");
 		return EXIT_NO_BROKER;
 	}
 	if (e && e->name) {
 		_cleanup_(freep) char *text = text_safe(e->message ? e->message : e->name);
-		size_t n = text ? strlen(text) : 0;
+		const char *hint = m && m->hint ? m->hint : NULL;
 
-		/* the hint is a sentence of its own */
-		complain("%s%s%s%s%s%s", front, colon, text ? text : e->name,
-			m && m->hint ? (n > 0 && text[n - 1] == '.' ? " (" : " (") : "",
-			m && m->hint ? m->hint : "", m && m->hint ? ")" : "");
+		complain("%s%s%s%s%s%s", front, colon, text ? text : e->name, hint ? " (" : "", hint ? hint : "",
+			 hint ? ")" : "");
 		return m ? m->status : EXIT_FAILED;
 	}
 	complain("%s%s%s", front, colon, strerror(-r));
 	return error_is_loss(NULL, r) ? EXIT_NO_BROKER : EXIT_FAILED;
 }
 
-/* ---- calling
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- calling ------------------------------------------------------------------------------------------------------- */
 
-int client_new_call(
-	struct ctl *c, sd_bus_message **ret, const char *path, const char *interface, const char *member)
+int client_new_call(struct ctl *c, sd_bus_message **ret, const char *path, const char *interface, const char *member)
 {
 	int r = client_open(c);
 
@@ -311,8 +292,8 @@ int client_send(struct ctl *c, sd_bus_message *m, const char *what, sd_bus_messa
 	return r < 0 ? client_failed(c, what, &e, r) : EXIT_OK;
 }
 
-int client_call(struct ctl *c, const char *what, sd_bus_message **ret, const char *path,
-	const char *interface, const char *member, const char *types, ...)
+int client_call(struct ctl *c, const char *what, sd_bus_message **ret, const char *path, const char *interface,
+		const char *member, const char *types, ...)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 	va_list ap;

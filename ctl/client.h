@@ -14,8 +14,7 @@
 /* How long a call may take that the broker answers after 20 s at the latest. */
 #define CALL_LIMIT (40 * USEC_PER_SEC)
 
-extern const char
-	*const kind_words[KIND_MAX]; /* "domain": an option's value, and the last part but one of a path */
+extern const char *const kind_words[KIND_MAX];	    /* "domain": an option's value, and the last part but one of a path */
 extern const char *const kind_nouns[KIND_MAX];	    /* "storage pool" */
 extern const char *const kind_interfaces[KIND_MAX]; /* "org.vireo1.StoragePool" */
 int kind_from_interface(const char *interface);	    /* -1: none of ours */
@@ -39,22 +38,20 @@ int exit_status_of(const char *error_name);
 bool error_is_loss(const sd_bus_error *e, int r);
 
 /* A method call to the broker, to be filled in. Polkit may ask the user. */
-int client_new_call(
-	struct ctl *c, sd_bus_message **ret, const char *path, const char *interface, const char *member);
+int client_new_call(struct ctl *c, sd_bus_message **ret, const char *path, const char *interface, const char *member);
 int client_send(struct ctl *c, sd_bus_message *m, const char *what, sd_bus_message **ret);
 /* The same in one; arguments as sd_bus_message_append(). */
-int client_call(struct ctl *c, const char *what, sd_bus_message **ret, const char *path,
-	const char *interface, const char *member, const char *types, ...);
+int client_call(struct ctl *c, const char *what, sd_bus_message **ret, const char *path, const char *interface,
+		const char *member, const char *types, ...);
 int client_get_all(struct ctl *c, const char *path, const char *interface, json_object **ret);
-/* Wait until somebody owns the broker's name again, for @limit µs at most. Return: >0 yes, 0 no, <0 the bus
- * is gone. */
+/* Wait until somebody owns the broker's name again, for @limit µs at most. Return: >0 yes, 0 no, <0 the bus is gone. */
 int client_wait_owner(struct ctl *c, uint64_t limit);
 
 /*
  * message_read_json() - the next complete value of a message as JSON
  *
- * Dictionaries become objects, variants what they contain; a `t` of 2^64-1 is null. Return: >0 read, 0 no
- * more, negative errno.
+ * Dictionaries become objects, variants what they contain; a `t` of 2^64-1 is null. Return: >0 read, 0 no more,
+ * negative errno.
  */
 int message_read_json(sd_bus_message *m, json_object **ret);
 

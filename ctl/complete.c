@@ -5,9 +5,9 @@
 #include "term.h"
 
 /*
- * vireoctl _complete [WORD…] LAST: what can stand in place of the last word, for the completions of the
- * shells. One candidate a line, then a tab and what it is; or the line "@files" where files are meant. It
- * never complains, and never starts a broker.
+ * vireoctl _complete [WORD…] LAST: what can stand in place of the last word, for the completions of the shells. One
+ * candidate a line, then a tab and what it is; or the line "@files" where files are meant. It never complains, and
+ * never starts a broker.
  */
 
 struct completion {
@@ -16,7 +16,7 @@ struct completion {
 	const struct verb *verb;
 	char **arguments; /* of the verb, so far */
 	size_t n_arguments;
-	const struct verb_option *value_of; /* the last word is the value of this one */
+	const struct verb_option *value_of;	  /* the last word is the value of this one */
 	const struct option_info *global_value_of;
 	const char *prefix; /* stands in front of a value: "--json=" */
 };
@@ -38,8 +38,7 @@ static void offer_words(const struct completion *p, const char *const *words, si
 		offer(p, words[i], NULL);
 }
 
-/* ---- objects
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- objects ------------------------------------------------------------------------------------------------------- */
 
 static int quiet_snapshot(struct ctl *c, unsigned kinds, struct snapshot *ret)
 {
@@ -47,8 +46,7 @@ static int quiet_snapshot(struct ctl *c, unsigned kinds, struct snapshot *ret)
 	int r = client_try_open(c);
 
 	if (r >= 0)
-		r = sd_bus_message_new_method_call(
-			c->bus, &m, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "GetSnapshot");
+		r = sd_bus_message_new_method_call(c->bus, &m, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "GetSnapshot");
 	if (r >= 0)
 		r = sd_bus_message_set_auto_start(m, false);
 	if (r >= 0)
@@ -76,8 +74,7 @@ static void offer_objects(const struct completion *p, unsigned kinds)
 
 		if (kind == KIND_JOB && strcmp(json_text(o, "State"), "running") != 0)
 			continue;
-		(void)snprintf(what, sizeof(what), "%s%s%s", kind_nouns[kind],
-			*json_text(o, "State") ? ", " : "",
+		(void)snprintf(what, sizeof(what), "%s%s%s", kind_nouns[kind], *json_text(o, "State") ? ", " : "",
 			kind == KIND_JOB ? json_text(o, "Operation") : json_text(o, "State"));
 		offer(p, name, what);
 		/* with its connection once somebody began to type one */
@@ -106,20 +103,16 @@ static void offer_volumes(const struct completion *p, const char *pool)
 		if (strcmp(json_text(o, "Name"), pool) == 0)
 			path = json_text(o, "object");
 	}
-	if (path &&
-		sd_bus_call_method(p->c->bus, VIREO_NAME, path, kind_interfaces[KIND_POOL], "ListVolumes",
-			NULL, &reply, "a{sv}", 0) >= 0 &&
-		message_read_json(reply, &volumes) > 0)
+	if (path && sd_bus_call_method(p->c->bus, VIREO_NAME, path, kind_interfaces[KIND_POOL], "ListVolumes", NULL, &reply,
+			    "a{sv}", 0) >= 0 &&
+	    message_read_json(reply, &volumes) > 0)
 		for (size_t i = 0; i < json_object_array_length(volumes); i++)
-			offer(p,
-				json_object_get_string(
-					json_object_array_get_idx(json_object_array_get_idx(volumes, i), 0)),
+			offer(p, json_object_get_string(json_object_array_get_idx(json_object_array_get_idx(volumes, i), 0)),
 				"volume");
 	snapshot_clear(&s);
 }
 
-/* ---- options
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- options ------------------------------------------------------------------------------------------------------- */
 
 static void offer_option(const struct completion *p, const char *name, bool value, const char *help)
 {
@@ -133,8 +126,7 @@ static void offer_options(const struct completion *p)
 {
 	for (const struct verb_option *o = p->verb ? p->verb->options : NULL; o && o->name; o++)
 		offer_option(p, o->name, o->type != 'b', o->help);
-	for (const struct verb_option *o = p->verb && p->verb->operation ? common_options : NULL;
-		o && o->name; o++)
+	for (const struct verb_option *o = p->verb && p->verb->operation ? common_options : NULL; o && o->name; o++)
 		offer_option(p, o->name, o->type != 'b', o->help);
 	for (const struct option_info *o = global_option_names; o->name; o++)
 		offer_option(p, o->name, o->value, NULL);
@@ -160,15 +152,14 @@ static void offer_values(struct completion *p)
 	} lists[] = {
 		{"json", {"short", "pretty", "off"}},
 		{"kind", {"connection", "domain", "pool", "network", "job"}},
-		{"state", {"running", "paused", "shutoff", "crashed", "pmsuspended", "blocked", "inactive",
-				  "degraded", "connected", "disconnected", "connecting"}},
-		{"event", {"Added", "Defined", "Started", "Suspended", "Resumed", "PMSuspended", "Crashed",
-				  "Shutdown", "Stopped", "Undefined", "Removed", "Updated", "Rebooted",
-				  "IOError", "Finished", "Connected", "Disconnected", "Synced", "Refreshed"}},
+		{"state", {"running", "paused", "shutoff", "crashed", "pmsuspended", "blocked", "inactive", "degraded", "connected",
+				"disconnected", "connecting"}},
+		{"event", {"Added", "Defined", "Started", "Suspended", "Resumed", "PMSuspended", "Crashed", "Shutdown", "Stopped",
+				"Undefined", "Removed", "Updated", "Rebooted", "IOError", "Finished", "Connected", "Disconnected",
+				"Synced", "Refreshed"}},
 		{"mode", {"acpi", "agent", "initctl", "signal", "paravirt"}},
 		{"format", {"raw", "qcow2"}},
-		{"algorithm", {"zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33",
-				      "random", "trim"}},
+		{"algorithm", {"zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random", "trim"}},
 		{"copy-storage", {"none", "all", "inc"}},
 		{"since", {"oldest", "today", "yesterday"}},
 		{"until", {"now", "today", "yesterday"}},
@@ -181,8 +172,7 @@ static void offer_values(struct completion *p)
 		offer_objects(p, KINDS(KIND_CONNECTION));
 	else if (p->value_of && p->value_of->type == 'p')
 		offer_objects(p, KINDS(KIND_POOL));
-	else if ((p->value_of && p->value_of->type == 'x') || strcmp(name, "svg") == 0 ||
-		 strcmp(name, "disk-xml") == 0)
+	else if ((p->value_of && p->value_of->type == 'x') || strcmp(name, "svg") == 0 || strcmp(name, "disk-xml") == 0)
 		puts("@files");
 	for (size_t i = 0; i < ELEMENTS(lists); i++)
 		if (strcmp(lists[i].option, name) == 0)
@@ -192,8 +182,7 @@ static void offer_values(struct completion *p)
 
 static const struct verb_option *own_option(const struct verb *v, const char *name, size_t n)
 {
-	const struct verb_option *const lists[] = {
-		v ? v->options : NULL, v && v->operation ? common_options : NULL};
+	const struct verb_option *const lists[] = {v ? v->options : NULL, v && v->operation ? common_options : NULL};
 
 	for (size_t l = 0; l < ELEMENTS(lists); l++)
 		for (const struct verb_option *o = lists[l]; o && o->name; o++)
@@ -234,9 +223,7 @@ static void take_option(struct completion *p, const char *word, const char *next
 		p->c->connection = value;
 }
 
-/* ---- words
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- words --------------------------------------------------------------------------------------------------------- */
 
 static void offer_verbs(const struct completion *p)
 {
@@ -245,8 +232,7 @@ static void offer_verbs(const struct completion *p)
 
 	for (size_t l = 0; l < ELEMENTS(lists); l++)
 		for (const struct verb *v = lists[l]; v->name; v++)
-			if (v->summary &&
-				(p->group ? v->group && strcmp(v->group, p->group) == 0 : !v->group))
+			if (v->summary && (p->group ? v->group && strcmp(v->group, p->group) == 0 : !v->group))
 				offer(p, v->name, v->summary);
 	if (!p->group)
 		offer_words(p, groups, ELEMENTS(groups));
@@ -270,10 +256,8 @@ static char letter_of(const struct verb *v, size_t n)
 
 static void offer_arguments(struct completion *p)
 {
-	static const char *const levels[] = {
-		"debug", "info", "notice", "warning", "err", "crit", "alert", "emerg"};
-	static const char *const uris[] = {
-		"qemu:///system", "qemu:///session", "test:///default", "sim:///demo"};
+	static const char *const levels[] = {"debug", "info", "notice", "warning", "err", "crit", "alert", "emerg"};
+	static const char *const uris[] = {"qemu:///system", "qemu:///session", "test:///default", "sim:///demo"};
 
 	switch (letter_of(p->verb, p->n_arguments)) {
 	case 'N':
@@ -330,8 +314,7 @@ static void read_words(struct completion *p, char **words, int n)
 		else if (options && strncmp(word, "--", 2) == 0) {
 			take_option(p, word, i + 1 < n ? words[i + 1] : NULL);
 			/* its value is the next word, unless it is within; of --json it is never the next */
-			if (strchr(word, '=') ||
-				(p->global_value_of && strcmp(p->global_value_of->name, "json") == 0))
+			if (strchr(word, '=') || (p->global_value_of && strcmp(p->global_value_of->name, "json") == 0))
 				p->value_of = NULL, p->global_value_of = NULL;
 			if ((p->value_of || p->global_value_of) && i + 1 < n) {
 				i++;

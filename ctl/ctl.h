@@ -12,23 +12,22 @@
 /*
  * vireoctl. It knows the bus contract and nothing of the broker's inside.
  *
- * Unless it says otherwise, a function here that returns int returns an exit status: 0, or one of these, and
- * has then said on standard error what was wrong and what can be done.
+ * Unless it says otherwise, a function here that returns int returns an exit status: 0, or one of these, and has then
+ * said on standard error what was wrong and what can be done.
  */
 enum {
 	EXIT_OK = 0,
-	EXIT_FAILED = 1,    /* the operation failed, or the answer is "no" */
-	EXIT_USAGE = 2,	    /* not understood: the command line, a file, an argument */
-	EXIT_NOT_FOUND = 3, /* no such object */
-	EXIT_AMBIGUOUS = 4, /* several objects of that name */
-	EXIT_DENIED = 5,    /* not allowed */
-	EXIT_STATE = 6, /* its state does not allow it: wrong state, busy, another version, exists already */
-	EXIT_NO_BROKER = 7,	 /* no bus, or nobody serves org.vireo1 on it */
-	EXIT_DISCONNECTED = 8,	 /* the hypervisor is not reached, or did not answer in time, or nobody knows
-				    how it ended */
-	EXIT_HISTORY = 9,	 /* what was asked for is not in history, or of another epoch */
+	EXIT_FAILED = 1,	/* the operation failed, or the answer is "no" */
+	EXIT_USAGE = 2,		/* not understood: the command line, a file, an argument */
+	EXIT_NOT_FOUND = 3,	/* no such object */
+	EXIT_AMBIGUOUS = 4,	/* several objects of that name */
+	EXIT_DENIED = 5,	/* not allowed */
+	EXIT_STATE = 6,		/* its state does not allow it: wrong state, busy, another version, exists already */
+	EXIT_NO_BROKER = 7,	/* no bus, or nobody serves org.vireo1 on it */
+	EXIT_DISCONNECTED = 8,	/* the hypervisor is not reached, or did not answer in time, or nobody knows how it ended */
+	EXIT_HISTORY = 9,	/* what was asked for is not in history, or of another epoch */
 	EXIT_NOT_SUPPORTED = 10, /* the hypervisor or its driver cannot do that */
-	EXIT_CANCELLED = 11,	 /* the job was cancelled */
+	EXIT_CANCELLED = 11,	/* the job was cancelled */
 	EXIT_LEFT_RUNNING = 130, /* interrupted; the job goes on */
 };
 
@@ -64,8 +63,8 @@ struct ctl {
 };
 
 /*
- * An option of a verb. type: 'b' flag, 's' string, 'n' number, 't' size in bytes, 'u' 32-bit number, 'l' list
- * of words, 'x' a file with XML, 'p' a storage pool, 'k' a number that may be 0.
+ * An option of a verb. type: 'b' flag, 's' string, 'n' number, 't' size in bytes, 'u' 32-bit number, 'l' list of
+ * words, 'x' a file with XML, 'p' a storage pool, 'k' a number that may be 0.
  */
 struct verb_option {
 	const char *name;
@@ -77,20 +76,17 @@ struct verb_option {
 
 /* What a changing verb calls. See operate.c. */
 struct operation {
-	enum kind kind; /* of the object that has the method; KIND_CONNECTION: the only or the named
-			   connection */
+	enum kind kind;	     /* of the object that has the method; KIND_CONNECTION: the only or the named connection */
 	const char *member;
-	const char *reply; /* what it answers: "ot" job, version; "oot" object, job, version; "Ot" object,
-			      version; … */
-	const char *done;  /* "started": said when it has ended */
-	const char *fixed; /* an option that is always set, NULL */
+	const char *reply;   /* what it answers: "ot" job, version; "oot" object, job, version; "Ot" object, version; … */
+	const char *done;    /* "started": said when it has ended */
+	const char *fixed;   /* an option that is always set, NULL */
 };
 
 /*
- * A verb. spec: one letter for each argument: N domain, P pool, W network, C connection, J job or what it
- * works on, V volume of the pool before it, O any object, f file here, h file at the hypervisor, x file with
- * XML, s text, t size, n number, e event, g anything that completes to nothing. After it ? optional, + one or
- * more, * any number.
+ * A verb. spec: one letter for each argument: N domain, P pool, W network, C connection, J job or what it works on,
+ * V volume of the pool before it, O any object, f file here, h file at the hypervisor, x file with XML, s text,
+ * t size, n number, e event, g anything that completes to nothing. After it ? optional, + one or more, * any number.
  */
 struct verb {
 	const char *group; /* NULL, "pool", "vol", "net" */
@@ -106,8 +102,7 @@ struct verb {
 extern const struct verb verbs_read[], verbs_change[];
 extern const struct verb_option common_options[];
 
-const char *given_value(
-	const struct ctl *c, const char *option); /* the last one; NULL: not given; a flag: "" */
+const char *given_value(const struct ctl *c, const char *option); /* the last one; NULL: not given; a flag: "" */
 static inline bool is_given(const struct ctl *c, const char *option)
 {
 	return given_value(c, option) != NULL;

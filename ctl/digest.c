@@ -7,14 +7,13 @@
 #include "show.h"
 
 /*
- * digest: what the broker answers, and with --verify the same computed here, from a listing and the events
- * after it. The canonical form is described in doc/digest.md.
+ * digest: what the broker answers, and with --verify the same computed here, from a listing and the events after it.
+ * The canonical form is described in doc/digest.md.
  */
 
 static bool is_progress(const char *key)
 {
-	static const char *const keys[] = {
-		"RunningTime", "RemainingTime", "Percent", "BytesTotal", "BytesDone"};
+	static const char *const keys[] = {"RunningTime", "RemainingTime", "Percent", "BytesTotal", "BytesDone"};
 
 	for (size_t i = 0; i < ELEMENTS(keys); i++)
 		if (strcmp(keys[i], key) == 0)
@@ -74,8 +73,7 @@ static const char **sorted_keys(json_object *o, size_t *ret)
 
 	if (!keys)
 		return NULL;
-	json_object_object_foreach(o, key, value)
-	{
+	json_object_object_foreach(o, key, value) {
 		(void)value;
 		keys[n++] = key;
 	}
@@ -218,10 +216,7 @@ int verb_digest(struct ctl *c, const struct verb *v, char **args, int n)
 			json_object_object_add(o, "computed", json_object_new_string(ours));
 		r = json_print(c, o);
 	} else
-		printf("%s  version %lu%s\n", theirs, (unsigned long)version,
-			!verify ? ""
-			: equal ? "  verified"
-				: "");
+		printf("%s  version %lu%s\n", theirs, (unsigned long)version, !verify ? "" : equal ? "  verified" : "");
 	if (!equal) {
 		complain("computed here from the listing and its events: %s. One of the two is wrong", ours);
 		return EXIT_FAILED;

@@ -11,12 +11,11 @@ enum colour event_colour(const char *event)
 	static const struct {
 		const char *event;
 		enum colour colour;
-	} colours[] = {{"Started", GREEN}, {"Resumed", GREEN}, {"Connected", GREEN}, {"Synced", DIM},
-		{"Suspended", YELLOW}, {"PMSuspended", YELLOW}, {"Shutdown", YELLOW}, {"Rebooted", YELLOW},
-		{"Stopped", MAGENTA}, {"Crashed", RED}, {"IOError", RED}, {"Disconnected", RED},
-		{"ControlError", RED}, {"Watchdog", RED}, {"MemoryFailure", RED},
-		{"DeviceRemovalFailed", RED}, {"Added", CYAN}, {"Defined", CYAN}, {"Undefined", CYAN},
-		{"Removed", CYAN}};
+	} colours[] = {{"Started", GREEN}, {"Resumed", GREEN}, {"Connected", GREEN}, {"Synced", DIM}, {"Suspended", YELLOW},
+		       {"PMSuspended", YELLOW}, {"Shutdown", YELLOW}, {"Rebooted", YELLOW}, {"Stopped", MAGENTA},
+		       {"Crashed", RED}, {"IOError", RED}, {"Disconnected", RED}, {"ControlError", RED}, {"Watchdog", RED},
+		       {"MemoryFailure", RED}, {"DeviceRemovalFailed", RED}, {"Added", CYAN}, {"Defined", CYAN},
+		       {"Undefined", CYAN}, {"Removed", CYAN}};
 
 	for (size_t i = 0; i < ELEMENTS(colours); i++)
 		if (strcmp(colours[i].event, event) == 0)
@@ -33,8 +32,7 @@ static void print_changes(struct follower *f, json_object *event, FILE *out)
 
 	if (!before || !json_object_object_get_ex(event, "properties", &after))
 		return;
-	json_object_object_foreach(after, key, value)
-	{
+	json_object_object_foreach(after, key, value) {
 		_cleanup_(freep) char *from = NULL, *to = NULL;
 		json_object *old;
 		bool silent = false;
@@ -45,8 +43,7 @@ static void print_changes(struct follower *f, json_object *event, FILE *out)
 			continue;
 		from = value_text(key, old);
 		to = value_text(key, value);
-		fprintf(out, "  %s: %s %s %s", key, from && *from ? from : "-", f->c->utf8 ? "→" : "->",
-			to && *to ? to : "-");
+		fprintf(out, "  %s: %s %s %s", key, from && *from ? from : "-", f->c->utf8 ? "→" : "->", to && *to ? to : "-");
 	}
 }
 
@@ -56,8 +53,7 @@ static void print_details(json_object *event, FILE *out)
 
 	if (!json_object_object_get_ex(event, "details", &details))
 		return;
-	json_object_object_foreach(details, key, value)
-	{
+	json_object_object_foreach(details, key, value) {
 		if (strcmp(key, "timestamp") == 0 || strcmp(key, "inferred") == 0)
 			continue;
 		fprintf(out, "  %s=%s", key, value ? json_object_get_string(value) : "unknown");
@@ -68,17 +64,15 @@ static void print_job_event(struct follower *f, json_object *event, FILE *out)
 {
 	static const struct {
 		const char *event, *reason, *words;
-	} words[] = {{"Added", NULL, "begun"}, {"Updated", "ready", "ready"},
-		{"Updated", "cancel-requested", "cancel requested"}, {"Updated", NULL, "updated"},
-		{"Finished", NULL, NULL}, {"Removed", NULL, "forgotten"}};
+	} words[] = {{"Added", NULL, "begun"}, {"Updated", "ready", "ready"}, {"Updated", "cancel-requested", "cancel requested"},
+		     {"Updated", NULL, "updated"}, {"Finished", NULL, NULL}, {"Removed", NULL, "forgotten"}};
 	const char *name = json_text(event, "event"), *reason = json_text(event, "reason"), *said = name;
 	json_object *properties = NULL, *error = NULL;
 	char what[64];
 
 	(void)json_object_object_get_ex(event, "properties", &properties);
 	for (size_t i = 0; i < ELEMENTS(words); i++)
-		if (strcmp(words[i].event, name) == 0 &&
-			(!words[i].reason || strcmp(words[i].reason, reason) == 0)) {
+		if (strcmp(words[i].event, name) == 0 && (!words[i].reason || strcmp(words[i].reason, reason) == 0)) {
 			said = words[i].words ? words[i].words : reason;
 			break;
 		}
@@ -89,7 +83,7 @@ static void print_job_event(struct follower *f, json_object *event, FILE *out)
 	fprintf(out, "  %s%s%s  #%s", colour_on(f->c, state_colour(said)), said, colour_off(f->c),
 		json_text(event, "object") + strlen(VIREO_JOBS));
 	if (strcmp(name, "Finished") == 0 && json_object_object_get_ex(properties, "Error", &error) &&
-		json_object_is_type(error, json_type_array)) {
+	    json_object_is_type(error, json_type_array)) {
 		_cleanup_(freep) char *text = NULL;
 		json_object *details = NULL;
 
@@ -137,22 +131,20 @@ static void print_other_event(struct follower *f, json_object *event, FILE *out)
 static int print_json(struct follower *f, json_object *event)
 {
 	json_object *details;
-	bool inferred =
-		json_object_object_get_ex(event, "details", &details) && json_true(details, "inferred");
+	bool inferred = json_object_object_get_ex(event, "details", &details) && json_true(details, "inferred");
 
 	json_object_object_add(event, "inferred", json_object_new_boolean(inferred));
 	json_object_object_add(event, "epoch", json_object_new_string(f->epoch));
 	return json_print(f->c, event);
 }
 
-/* That an object names a job, or that a job has become one with an end: the lines of the job itself say it.
- */
+/* That an object names a job, or that a job has become one with an end: the lines of the job itself say it. */
 static bool is_echo(struct follower *f, json_object *event)
 {
 	bool job = strcmp(json_text(event, "kind"), "job") == 0;
 
-	return strcmp(json_text(event, "event"), "Updated") == 0 && !is_given(f->c, "all") &&
-	       f->n_events == 0 && strcmp(json_text(event, "reason"), job ? "" : "job") == 0;
+	return strcmp(json_text(event, "event"), "Updated") == 0 && !is_given(f->c, "all") && f->n_events == 0 &&
+	       strcmp(json_text(event, "reason"), job ? "" : "job") == 0;
 }
 
 int event_print(struct follower *f, json_object *event)
@@ -177,8 +169,8 @@ int event_print(struct follower *f, json_object *event)
 		return out_of_memory();
 	w = text_width(name);
 	width = w > width ? (w > 40 ? 40 : w) : width;
-	fprintf(out, "%s%s%s  ", colour_on(f->c, DIM),
-		format_time(time, sizeof(time), json_number(event, "timestamp")), colour_off(f->c));
+	fprintf(out, "%s%s%s  ", colour_on(f->c, DIM), format_time(time, sizeof(time), json_number(event, "timestamp")),
+		colour_off(f->c));
 	fputs(colour_on(f->c, BOLD), out);
 	print_padded(out, name, width, false);
 	fprintf(out, "%s  ", colour_off(f->c));

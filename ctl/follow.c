@@ -17,8 +17,7 @@ void follower_clear(struct follower *f)
 	f->view = f->past = NULL;
 }
 
-/* ---- filters
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- filters ------------------------------------------------------------------------------------------------------- */
 
 static int add_kinds(struct follower *f, const char *list)
 {
@@ -30,8 +29,7 @@ static int add_kinds(struct follower *f, const char *list)
 			if (strlen(kind_words[k]) == n && strncmp(kind_words[k], p, n) == 0)
 				break;
 		if (k == KIND_MAX)
-			return usage_error("--kind=%.*s: there are connection, domain, pool, network and job",
-				(int)n, p);
+			return usage_error("--kind=%.*s: there are connection, domain, pool, network and job", (int)n, p);
 		f->kinds |= KINDS(k);
 		p += n;
 		p += *p == ',';
@@ -71,8 +69,7 @@ int follower_filter(struct follower *f)
 	return r;
 }
 
-/* ---- listing and fetching
- * ------------------------------------------------------------------------------------------ */
+/* ---- listing and fetching ------------------------------------------------------------------------------------------ */
 
 static void build_view(struct follower *f, json_object *objects)
 {
@@ -110,8 +107,7 @@ int follower_try_list(struct follower *f, sd_bus_error *e)
 	struct snapshot s = {0};
 	int r;
 
-	r = sd_bus_message_new_method_call(
-		f->c->bus, &m, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "GetSnapshot");
+	r = sd_bus_message_new_method_call(f->c->bus, &m, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "GetSnapshot");
 	if (r >= 0)
 		r = sd_bus_message_open_container(m, 'a', "{sv}");
 	if (r >= 0)
@@ -148,8 +144,8 @@ static int append_events_call(struct follower *f, sd_bus_message *m, uint64_t ti
 
 static int read_event(sd_bus_message *m, json_object **ret)
 {
-	static const char *const keys[] = {"version", "previous", "kind", "object", "event", "reason",
-		"timestamp", "properties", "details"};
+	static const char *const keys[] = {"version", "previous", "kind", "object", "event", "reason", "timestamp",
+					   "properties", "details"};
 	_cleanup_(json_putp) json_object *o = json_object_new_object();
 	json_object *properties = NULL;
 
@@ -176,8 +172,8 @@ static int read_event(sd_bus_message *m, json_object **ret)
 	return 1;
 }
 
-int follower_fetch(struct follower *f, uint64_t timeout, uint32_t max, bool start, json_object **ret,
-	bool *more, sd_bus_error *e)
+int follower_fetch(struct follower *f, uint64_t timeout, uint32_t max, bool start, json_object **ret, bool *more,
+		   sd_bus_error *e)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
 	_cleanup_(json_putp) json_object *events = json_object_new_array();
@@ -258,17 +254,13 @@ json_object *follower_before(struct follower *f, json_object *event)
 	if (f->view && json_object_object_get_ex(f->view, path, &o) && json_number(o, "Version") == previous)
 		return json_object_get(o);
 	memcpy(one.epoch, f->epoch, sizeof(one.epoch));
-	if (follower_fetch(&one, 0, 1, false, &events, &more, &e) < 0 ||
-		json_object_array_length(events) == 0)
+	if (follower_fetch(&one, 0, 1, false, &events, &more, &e) < 0 || json_object_array_length(events) == 0)
 		return NULL;
 	o = json_object_array_get_idx(events, 0);
-	return json_number(o, "version") == previous
-		       ? json_object_get(json_object_object_get(o, "properties"))
-		       : NULL;
+	return json_number(o, "version") == previous ? json_object_get(json_object_object_get(o, "properties")) : NULL;
 }
 
-/* ---- moments
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- moments ------------------------------------------------------------------------------------------------------- */
 
 int moment_parse(const char *option, const char *text, struct moment *ret)
 {
@@ -283,8 +275,7 @@ int moment_parse(const char *option, const char *text, struct moment *ret)
 		memcpy(ret->epoch, text, 32);
 		text = colon + 1;
 		if (!parse_number(text, UINT64_C(1) << 53, &ret->version))
-			return usage_error(
-				"--%s: “%s” is no version: what follows the epoch is a number", option, text);
+			return usage_error("--%s: “%s” is no version: what follows the epoch is a number", option, text);
 		ret->what = MOMENT_VERSION;
 		return EXIT_OK;
 	}
@@ -316,9 +307,7 @@ static int probe(struct follower *f, uint64_t after, uint64_t *ret)
 	f->c->connection = only;
 	if (r < 0)
 		return client_failed(f->c, "cannot read history", &e, r);
-	*ret = json_object_array_length(events)
-		       ? json_number(json_object_array_get_idx(events, 0), "timestamp")
-		       : 0;
+	*ret = json_object_array_length(events) ? json_number(json_object_array_get_idx(events, 0), "timestamp") : 0;
 	return EXIT_OK;
 }
 
@@ -371,8 +360,7 @@ int follower_seek(struct follower *f, const struct moment *m)
 	return EXIT_OK;
 }
 
-/* ---- events
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- events -------------------------------------------------------------------------------------------------------- */
 
 static json_object *view_get(struct follower *f, const char *path)
 {
@@ -384,8 +372,7 @@ static json_object *view_get(struct follower *f, const char *path)
 }
 
 /* Path, name and UUID of what an event is about; of a job's, what the job works on. */
-static void event_subject(
-	struct follower *f, json_object *event, const char **path, const char **name, const char **uuid)
+static void event_subject(struct follower *f, json_object *event, const char **path, const char **name, const char **uuid)
 {
 	json_object *properties = NULL;
 
@@ -424,9 +411,8 @@ bool event_concerns(struct follower *f, json_object *event, char **names, int n)
 		name = label;
 	(void)snprintf(full, sizeof(full), "%s/%s", label, name);
 	for (int i = 0; i < n; i++)
-		if (fnmatch(names[i], name, 0) == 0 || fnmatch(names[i], full, 0) == 0 ||
-			strcmp(names[i], name) == 0 || strcasecmp(names[i], uuid) == 0 ||
-			strcmp(names[i], path) == 0)
+		if (fnmatch(names[i], name, 0) == 0 || fnmatch(names[i], full, 0) == 0 || strcmp(names[i], name) == 0 ||
+		    strcasecmp(names[i], uuid) == 0 || strcmp(names[i], path) == 0)
 			return true;
 	return n == 0;
 }

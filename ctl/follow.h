@@ -4,8 +4,8 @@
 #include "objects.h"
 
 /*
- * A place in the broker's history. Events are JSON: version, previous, kind, object, name, event, reason,
- * timestamp (µs since 1970), inferred, properties, details.
+ * A place in the broker's history. Events are JSON: version, previous, kind, object, name, event, reason, timestamp
+ * (µs since 1970), inferred, properties, details.
  */
 struct follower {
 	struct ctl *c;
@@ -43,14 +43,13 @@ int follower_try_list(struct follower *f, sd_bus_error *e);
  *
  * Return: 0, or a negative errno with @e set as far as the bus said something.
  */
-int follower_fetch(struct follower *f, uint64_t timeout, uint32_t max, bool start, json_object **ret,
-	bool *more, sd_bus_error *e);
+int follower_fetch(struct follower *f, uint64_t timeout, uint32_t max, bool start, json_object **ret, bool *more,
+		   sd_bus_error *e);
 /* Take an event into the view. */
 void follower_apply(struct follower *f, json_object *event);
 
 /*
- * follower_before() - what an object was before an event: its properties as of the version that the event
- * names
+ * follower_before() - what an object was before an event: its properties as of the version that the event names
  *
  * From the view, or else from history. Return: a reference; NULL: it was not there, or nobody knows any more.
  */
@@ -58,9 +57,9 @@ json_object *follower_before(struct follower *f, json_object *event);
 
 int moment_parse(const char *option, const char *text, struct moment *ret);
 /*
- * Go to a moment: to just before the first event that is not older. Times are looked for by halving, versions
- * are ordered by them as far as the clock was never set back. What lies before the beginning of history
- * becomes that, and is said.
+ * Go to a moment: to just before the first event that is not older. Times are looked for by halving, versions are
+ * ordered by them as far as the clock was never set back. What lies before the beginning of history becomes that,
+ * and is said.
  */
 int follower_seek(struct follower *f, const struct moment *m);
 

@@ -12,8 +12,8 @@
 #include "term.h"
 
 /*
- * Waiting for a job. One loop listens to the bus (the end by Job.Wait, progress by PropertiesChanged), to
- * Ctrl-C and, while a question stands, to the keyboard.
+ * Waiting for a job. One loop listens to the bus (the end by Job.Wait, progress by PropertiesChanged), to Ctrl-C and,
+ * while a question stands, to the keyboard.
  */
 
 #define WAIT_LIMIT (20 * USEC_PER_SEC)
@@ -27,7 +27,7 @@ struct following {
 	bool over, waiting, lost, gone, stop_ready;
 	bool asking, cancelling, leave;
 	sd_bus_slot *wait_slot, *match_slot, *cancel_slot;
-	char *failure; /* name of the error of Wait, when it is none of ours */
+	char *failure;	    /* name of the error of Wait, when it is none of ours */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -37,8 +37,7 @@ static void on_interrupt(int number)
 	interrupted = 1;
 }
 
-/* ---- the bus
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the bus ------------------------------------------------------------------------------------------------------- */
 
 static void take_properties(struct following *j, json_object *changed)
 {
@@ -46,7 +45,7 @@ static void take_properties(struct following *j, json_object *changed)
 		json_object_object_add(j->properties, key, json_object_get(value));
 	progress_update(&j->progress, j->properties);
 	if (strcmp(json_text(j->properties, "State"), "running") != 0 ||
-		(j->stop_ready && json_true(j->properties, "Ready")))
+	    (j->stop_ready && json_true(j->properties, "Ready")))
 		j->over = true;
 }
 
@@ -72,9 +71,7 @@ static int on_waited(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	j->waiting = false;
 	if (e) {
 		j->gone = exit_status_of(e->name) == EXIT_NOT_FOUND;
-		j->lost = !j->gone &&
-			  (error_is_loss(e, 0) ||
-				  sd_bus_error_has_name(e, "org.freedesktop.DBus.Error.Disconnected"));
+		j->lost = !j->gone && (error_is_loss(e, 0) || sd_bus_error_has_name(e, "org.freedesktop.DBus.Error.Disconnected"));
 		if (!j->gone && !j->lost && !j->failure)
 			j->failure = strdup(e->message ? e->message : e->name);
 	} else if (sd_bus_message_read(m, "s", &state) >= 0 && strcmp(state, "running") != 0)
@@ -87,8 +84,8 @@ static int start_waiting(struct following *j)
 	int r;
 
 	j->wait_slot = sd_bus_slot_unref(j->wait_slot);
-	r = sd_bus_call_method_async(j->c->bus, &j->wait_slot, VIREO_NAME, j->path, VIREO_JOB, "Wait",
-		on_waited, j, "t", (uint64_t)WAIT_LIMIT);
+	r = sd_bus_call_method_async(j->c->bus, &j->wait_slot, VIREO_NAME, j->path, VIREO_JOB, "Wait", on_waited, j, "t",
+				     (uint64_t)WAIT_LIMIT);
 	j->waiting = r >= 0;
 	return r;
 }
@@ -100,13 +97,10 @@ static int begin_following(struct following *j)
 	int r;
 
 	j->match_slot = sd_bus_slot_unref(j->match_slot);
-	r = sd_bus_match_signal(j->c->bus, &j->match_slot, VIREO_NAME, j->path, PROPERTIES,
-		"PropertiesChanged", on_changed, j);
-	/* Where signals go only to those who asked. No answer is needed: without signals there is only no
-	 * progress. */
+	r = sd_bus_match_signal(j->c->bus, &j->match_slot, VIREO_NAME, j->path, PROPERTIES, "PropertiesChanged", on_changed, j);
+	/* Where signals go only to those who asked. No answer is needed: without signals there is only no progress. */
 	if (r >= 0)
-		r = sd_bus_message_new_method_call(
-			j->c->bus, &m, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "Subscribe");
+		r = sd_bus_message_new_method_call(j->c->bus, &m, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "Subscribe");
 	if (r >= 0)
 		r = sd_bus_message_append(m, "a{sv}", 1, "objects", "ao", 1, j->path);
 	if (r >= 0)
@@ -123,8 +117,7 @@ static int begin_following(struct following *j)
 	return r < 0 ? client_failed(j->c, j->name, NULL, r) : EXIT_OK;
 }
 
-/* ---- cancelling
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- cancelling ---------------------------------------------------------------------------------------------------- */
 
 static int on_cancelled(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
@@ -143,8 +136,8 @@ static void cancel(struct following *j)
 {
 	j->cancelling = true;
 	j->cancel_slot = sd_bus_slot_unref(j->cancel_slot);
-	if (sd_bus_call_method_async(j->c->bus, &j->cancel_slot, VIREO_NAME, j->path, VIREO_JOB, "Cancel",
-		    on_cancelled, j, "a{sv}", 0) < 0)
+	if (sd_bus_call_method_async(j->c->bus, &j->cancel_slot, VIREO_NAME, j->path, VIREO_JOB, "Cancel", on_cancelled, j,
+				     "a{sv}", 0) < 0)
 		j->cancelling = false;
 }
 
@@ -156,8 +149,8 @@ static void ask(struct following *j)
 		return;
 	}
 	progress_clear_line(&j->progress);
-	fprintf(stderr, "\n%s: %s goes on. Cancel it (c), leave it running (l), or go on waiting (w)? ",
-		j->name, json_text(j->properties, "Operation"));
+	fprintf(stderr, "\n%s: %s goes on. Cancel it (c), leave it running (l), or go on waiting (w)? ", j->name,
+		json_text(j->properties, "Operation"));
 	fflush(stderr);
 	j->asking = true;
 }
@@ -180,14 +173,12 @@ static void take_answer(struct following *j)
 	j->asking = false;
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the loop ------------------------------------------------------------------------------------------------------ */
 
 static int wait_a_moment(struct following *j)
 {
-	struct pollfd fds[2] = {
-		{.fd = sd_bus_get_fd(j->c->bus), .events = (short)sd_bus_get_events(j->c->bus)},
-		{.fd = j->asking ? STDIN_FILENO : -1, .events = POLLIN}};
+	struct pollfd fds[2] = {{.fd = sd_bus_get_fd(j->c->bus), .events = (short)sd_bus_get_events(j->c->bus)},
+				{.fd = j->asking ? STDIN_FILENO : -1, .events = POLLIN}};
 	uint64_t until, now = now_usec(CLOCK_MONOTONIC), span = USEC_UNKNOWN;
 	struct timespec limit;
 	sigset_t none;
@@ -196,8 +187,7 @@ static int wait_a_moment(struct following *j)
 		span = until > now ? until - now : 0;
 	if (j->progress.visible && span > REDRAW * USEC_PER_MSEC)
 		span = REDRAW * USEC_PER_MSEC;
-	limit = (struct timespec){
-		.tv_sec = (time_t)(span / USEC_PER_SEC), .tv_nsec = (long)(span % USEC_PER_SEC * 1000)};
+	limit = (struct timespec){.tv_sec = (time_t)(span / USEC_PER_SEC), .tv_nsec = (long)(span % USEC_PER_SEC * 1000)};
 	/* Ctrl-C can come only in here: between looking and waiting it can't be missed */
 	sigprocmask(SIG_SETMASK, NULL, &none);
 	sigdelset(&none, SIGINT);
@@ -246,29 +236,22 @@ static int recover(struct following *j)
 	return begin_following(j);
 }
 
-/* ---- the end
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------------------------------- */
 
-/* What the hypervisor said is not in a property, which everybody can read, but in history. Owned by the
- * caller. */
+/* What the hypervisor said is not in a property, which everybody can read, but in history. Owned by the caller. */
 static char *hypervisors_words(struct following *j)
 {
 	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
 	_cleanup_(freep) char *epoch = NULL;
 	_cleanup_(json_putp) json_object *events = NULL;
-	struct follower f = {.c = j->c,
-		.kinds = KINDS(KIND_JOB),
-		.events = {"Finished"},
-		.n_events = 1,
-		.object = j->path,
-		.after = strtoull(j->path + strlen(VIREO_JOBS), NULL, 10)};
+	struct follower f = {.c = j->c, .kinds = KINDS(KIND_JOB), .events = {"Finished"}, .n_events = 1, .object = j->path,
+			     .after = strtoull(j->path + strlen(VIREO_JOBS), NULL, 10)};
 	const char *only = TAKE(j->c->connection);
 	json_object *details = NULL;
 	bool more;
 	int r;
 
-	r = sd_bus_get_property_string(
-		j->c->bus, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "Epoch", NULL, &epoch);
+	r = sd_bus_get_property_string(j->c->bus, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, "Epoch", NULL, &epoch);
 	if (r >= 0) {
 		(void)snprintf(f.epoch, sizeof(f.epoch), "%s", epoch);
 		r = follower_fetch(&f, 0, 1, false, &events, &more, &e);
@@ -282,8 +265,7 @@ static char *hypervisors_words(struct following *j)
 
 static int judge(struct following *j, const char **ret_state)
 {
-	const char *state = json_text(j->properties, "State"),
-		   *operation = json_text(j->properties, "Operation");
+	const char *state = json_text(j->properties, "State"), *operation = json_text(j->properties, "Operation");
 	_cleanup_(freep) char *words = NULL, *made = NULL;
 	const char *what = j->what;
 	json_object *error = NULL;
@@ -343,10 +325,9 @@ static int follow(struct following *j, const char **ret_state)
 		return EXIT_FAILED;
 	}
 	if (!j->over) {
-		complain("%s: %s goes on as job %s; “vireoctl wait %s” waits for it, “vireoctl cancel %s” "
-			 "ends it",
-			j->name, json_text(j->properties, "Operation"), j->path + strlen(VIREO_JOBS),
-			j->path + strlen(VIREO_JOBS), j->path + strlen(VIREO_JOBS));
+		complain("%s: %s goes on as job %s; “vireoctl wait %s” waits for it, “vireoctl cancel %s” ends it", j->name,
+			json_text(j->properties, "Operation"), j->path + strlen(VIREO_JOBS), j->path + strlen(VIREO_JOBS),
+			j->path + strlen(VIREO_JOBS));
 		return EXIT_LEFT_RUNNING;
 	}
 	if (strcmp(json_text(j->properties, "State"), "running") == 0 && !json_true(j->properties, "Ready")) {
@@ -361,16 +342,11 @@ static int follow(struct following *j, const char **ret_state)
 	return judge(j, ret_state);
 }
 
-int job_follow(struct ctl *c, const char *job, const char *name, const char *what, bool stop_ready,
-	const char **ret_state)
+int job_follow(struct ctl *c, const char *job, const char *name, const char *what, bool stop_ready, const char **ret_state)
 {
 	_cleanup_(freep) char *safe = text_safe(name);
-	struct following j = {.c = c,
-		.path = job,
-		.name = safe ? safe : "",
-		.what = what,
-		.stop_ready = stop_ready,
-		.properties = json_object_new_object()};
+	struct following j = {.c = c, .path = job, .name = safe ? safe : "", .what = what, .stop_ready = stop_ready,
+			      .properties = json_object_new_object()};
 	struct sigaction action = {.sa_handler = on_interrupt}, before;
 	sigset_t block, mask;
 	int r;

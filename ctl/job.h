@@ -12,5 +12,4 @@
  *
  * Ctrl-C asks whether to cancel it or to leave it running. A broker that goes away meanwhile is waited for.
  */
-int job_follow(struct ctl *c, const char *job, const char *name, const char *what, bool stop_ready,
-	const char **ret_state);
+int job_follow(struct ctl *c, const char *job, const char *name, const char *what, bool stop_ready, const char **ret_state);

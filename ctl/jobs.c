@@ -10,12 +10,10 @@
 
 /* Verbs that are not simply one method of one object: about jobs, connections, the broker. */
 
-/* ---- jobs
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- jobs ---------------------------------------------------------------------------------------------------------- */
 
-static int call_job(struct ctl *c, const struct verb *v, const char *name, const char *wanted,
-	const char *member, const char *done)
+static int call_job(struct ctl *c, const struct verb *v, const char *name, const char *wanted, const char *member,
+	const char *done)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
 	_cleanup_(freep) char *job = NULL, *what = NULL, *text = NULL;
@@ -26,14 +24,13 @@ static int call_job(struct ctl *c, const struct verb *v, const char *name, const
 	if (r != EXIT_OK)
 		return r;
 	if (asprintf(&what, "cannot %s job %s", v->name, job + strlen(VIREO_JOBS)) < 0 ||
-		asprintf(&text, "job %s", job + strlen(VIREO_JOBS)) < 0)
+	    asprintf(&text, "job %s", job + strlen(VIREO_JOBS)) < 0)
 		return out_of_memory();
 	agent_open(c);
 	r = client_new_call(c, &m, job, VIREO_JOB, member);
 	if (r != EXIT_OK)
 		return r;
-	r = is_given(c, "wait") ? sd_bus_message_append(m, "a{sv}", 1, "wait", "b", 1)
-				: sd_bus_message_append(m, "a{sv}", 0);
+	r = is_given(c, "wait") ? sd_bus_message_append(m, "a{sv}", 1, "wait", "b", 1) : sd_bus_message_append(m, "a{sv}", 0);
 	if (r < 0)
 		return client_failed(c, what, NULL, r);
 	r = client_send(c, m, what, &reply);
@@ -49,8 +46,7 @@ int verb_cancel(struct ctl *c, const struct verb *v, char **args, int n)
 	int first = EXIT_OK;
 
 	for (int i = 0; i < n; i++) {
-		int r = call_job(c, v, args[i], "Cancellable", "Cancel",
-			is_given(c, "wait") ? "ended" : "cancel requested");
+		int r = call_job(c, v, args[i], "Cancellable", "Cancel", is_given(c, "wait") ? "ended" : "cancel requested");
 
 		first = first == EXIT_OK ? r : first;
 	}
@@ -59,8 +55,7 @@ int verb_cancel(struct ctl *c, const struct verb *v, char **args, int n)
 
 int verb_complete_job(struct ctl *c, const struct verb *v, char **args, int n)
 {
-	return call_job(
-		c, v, args[0], "Ready", "Complete", is_given(c, "wait") ? "ended" : "completion requested");
+	return call_job(c, v, args[0], "Ready", "Complete", is_given(c, "wait") ? "ended" : "completion requested");
 }
 
 int verb_wait(struct ctl *c, const struct verb *v, char **args, int n)
@@ -79,8 +74,7 @@ int verb_wait(struct ctl *c, const struct verb *v, char **args, int n)
 	return r;
 }
 
-/* ---- connections
- * --------------------------------------------------------------------------------------------------- */
+/* ---- connections --------------------------------------------------------------------------------------------------- */
 
 int verb_open(struct ctl *c, const struct verb *v, char **args, int n)
 {
@@ -112,8 +106,7 @@ int verb_open(struct ctl *c, const struct verb *v, char **args, int n)
 	r = sd_bus_message_read(reply, "o", &path);
 	if (r < 0)
 		return client_failed(c, what, NULL, r);
-	(void)sd_bus_get_property_string(
-		c->bus, VIREO_NAME, path, kind_interfaces[KIND_CONNECTION], "State", NULL, &state);
+	(void)sd_bus_get_property_string(c->bus, VIREO_NAME, path, kind_interfaces[KIND_CONNECTION], "State", NULL, &state);
 	if (c->json != JSON_OFF) {
 		_cleanup_(json_putp) json_object *o = json_object_new_object();
 
@@ -123,8 +116,8 @@ int verb_open(struct ctl *c, const struct verb *v, char **args, int n)
 	} else if (!c->quiet)
 		printf("%s: %s\n", path + strlen(VIREO_CONNECTIONS), state ? state : "opened");
 	if (state && strcmp(state, "disconnected") == 0) {
-		complain("%s is not reached yet; the broker goes on trying. “vireoctl events %s” says why",
-			args[0], path + strlen(VIREO_CONNECTIONS));
+		complain("%s is not reached yet; the broker goes on trying. “vireoctl events %s” says why", args[0],
+			path + strlen(VIREO_CONNECTIONS));
 		return EXIT_DISCONNECTED;
 	}
 	return EXIT_OK;
@@ -187,8 +180,7 @@ int verb_resync(struct ctl *c, const struct verb *v, char **args, int n)
 	int r = n > 0 ? resolve(c, KINDS(KIND_CONNECTION), args[0], &path) : resolve_connection(c, &path);
 
 	if (r == EXIT_OK)
-		r = client_call(c, "cannot resync", &reply, path, kind_interfaces[KIND_CONNECTION], "Resync",
-			"a{sv}", 0);
+		r = client_call(c, "cannot resync", &reply, path, kind_interfaces[KIND_CONNECTION], "Resync", "a{sv}", 0);
 	return r == EXIT_OK ? print_version(c, reply) : r;
 }
 
@@ -201,12 +193,10 @@ int verb_log_level(struct ctl *c, const struct verb *v, char **args, int n)
 	if (r != EXIT_OK)
 		return r;
 	if (n > 0) {
-		r = sd_bus_set_property(c->bus, VIREO_NAME, VIREO_ROOT, "org.freedesktop.LogControl1",
-			"LogLevel", &e, "s", args[0]);
+		r = sd_bus_set_property(c->bus, VIREO_NAME, VIREO_ROOT, "org.freedesktop.LogControl1", "LogLevel", &e, "s", args[0]);
 		return r < 0 ? client_failed(c, "cannot set the log level", &e, r) : EXIT_OK;
 	}
-	r = sd_bus_get_property_string(
-		c->bus, VIREO_NAME, VIREO_ROOT, "org.freedesktop.LogControl1", "LogLevel", &e, &level);
+	r = sd_bus_get_property_string(c->bus, VIREO_NAME, VIREO_ROOT, "org.freedesktop.LogControl1", "LogLevel", &e, &level);
 	if (r < 0)
 		return client_failed(c, "cannot read the log level", &e, r);
 	puts(level);

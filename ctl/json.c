@@ -166,8 +166,7 @@ int message_read_json(sd_bus_message *m, json_object **ret)
 	return *ret ? 1 : -ENOMEM;
 }
 
-/* ---- reading it
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- reading it ---------------------------------------------------------------------------------------------------- */
 
 const char *json_text(json_object *o, const char *key)
 {
@@ -184,8 +183,7 @@ uint64_t json_number(json_object *o, const char *key)
 
 	if (!o || !json_object_object_get_ex(o, key, &v))
 		return 0;
-	return json_object_is_type(v, json_type_double) ? (uint64_t)json_object_get_double(v)
-							: json_object_get_uint64(v);
+	return json_object_is_type(v, json_type_double) ? (uint64_t)json_object_get_double(v) : json_object_get_uint64(v);
 }
 
 bool json_true(json_object *o, const char *key)
@@ -207,8 +205,7 @@ int json_print(struct ctl *c, json_object *o)
 	int flags = JSON_C_TO_STRING_NOSLASHESCAPE;
 	const char *text;
 
-	flags |= c->json == JSON_PRETTY ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED
-					: JSON_C_TO_STRING_PLAIN;
+	flags |= c->json == JSON_PRETTY ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : JSON_C_TO_STRING_PLAIN;
 	text = json_object_to_json_string_ext(o, flags);
 	if (!text)
 		return out_of_memory();

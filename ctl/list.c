@@ -15,10 +15,9 @@ enum colour state_colour(const char *state)
 		const char *state;
 		enum colour colour;
 	} colours[] = {{"running", GREEN}, {"blocked", GREEN}, {"connected", GREEN}, {"completed", GREEN},
-		{"paused", YELLOW}, {"pmsuspended", YELLOW}, {"connecting", YELLOW}, {"building", YELLOW},
-		{"degraded", YELLOW}, {"cancelled", YELLOW}, {"shutdown", YELLOW}, {"crashed", RED},
-		{"disconnected", RED}, {"failed", RED}, {"inaccessible", RED}, {"shutoff", DIM},
-		{"inactive", DIM}};
+		       {"paused", YELLOW}, {"pmsuspended", YELLOW}, {"connecting", YELLOW}, {"building", YELLOW},
+		       {"degraded", YELLOW}, {"cancelled", YELLOW}, {"shutdown", YELLOW}, {"crashed", RED},
+		       {"disconnected", RED}, {"failed", RED}, {"inaccessible", RED}, {"shutoff", DIM}, {"inactive", DIM}};
 
 	for (size_t i = 0; i < ELEMENTS(colours); i++)
 		if (strcmp(colours[i].state, state) == 0)
@@ -31,8 +30,7 @@ static const char *yes_no(bool b)
 	return b ? "yes" : "no";
 }
 
-/* ---- what is listed
- * ------------------------------------------------------------------------------------------------ */
+/* ---- what is listed ------------------------------------------------------------------------------------------------ */
 
 static bool name_matches(json_object *o, char **patterns, int n)
 {
@@ -42,11 +40,10 @@ static bool name_matches(json_object *o, char **patterns, int n)
 	for (int i = 0; i < n; i++) {
 		_cleanup_(freep) char *full = NULL;
 
-		if (asprintf(&full, "%s/%s", label_of(json_text(o, "object"), label, sizeof(label)), name) <
-			0)
+		if (asprintf(&full, "%s/%s", label_of(json_text(o, "object"), label, sizeof(label)), name) < 0)
 			full = NULL;
 		if (fnmatch(patterns[i], name, 0) == 0 || (full && fnmatch(patterns[i], full, 0) == 0) ||
-			strcasecmp(patterns[i], json_text(o, "UUID")) == 0)
+		    strcasecmp(patterns[i], json_text(o, "UUID")) == 0)
 			return true;
 	}
 	return n == 0;
@@ -120,23 +117,21 @@ static bool several_connections(json_object *objects)
 /* One a line. A name that several connections have is of no use without its label. */
 static int print_names(json_object *objects)
 {
-	_cleanup_(json_putp) json_object *counts =
-		several_connections(objects) ? json_object_new_object() : NULL;
+	_cleanup_(json_putp) json_object *counts = several_connections(objects) ? json_object_new_object() : NULL;
 	char buffer[256], label[256];
 
 	for (size_t i = 0; counts && i < json_object_array_length(objects); i++) {
 		const char *name = json_text(json_object_array_get_idx(objects, i), "Name");
 
-		json_object_object_add(
-			counts, name, json_object_new_int64((int64_t)json_number(counts, name) + 1));
+		json_object_object_add(counts, name, json_object_new_int64((int64_t)json_number(counts, name) + 1));
 	}
 	for (size_t i = 0; i < json_object_array_length(objects); i++) {
 		json_object *o = json_object_array_get_idx(objects, i);
 		_cleanup_(freep) char *name = text_safe(object_name(o, buffer, sizeof(buffer)));
 		bool shared = json_number(counts, json_text(o, "Name")) > 1 && *json_text(o, "Name");
 
-		printf("%s%s%s\n", shared ? label_of(json_text(o, "object"), label, sizeof(label)) : "",
-			shared ? "/" : "", name ? name : "");
+		printf("%s%s%s\n", shared ? label_of(json_text(o, "object"), label, sizeof(label)) : "", shared ? "/" : "",
+			name ? name : "");
 	}
 	return EXIT_OK;
 }
@@ -166,8 +161,7 @@ static void add_label(struct table *t, bool several, json_object *o)
 	table_add(t, DIM, several ? label_of(json_text(o, "object"), label, sizeof(label)) : "");
 }
 
-/* ---- domains, pools, networks
- * -------------------------------------------------------------------------------------- */
+/* ---- domains, pools, networks -------------------------------------------------------------------------------------- */
 
 /* What runs on an object: "save 42%", or how many do. */
 static void add_job(struct table *t, json_object *all, json_object *o)
@@ -180,22 +174,20 @@ static void add_job(struct table *t, json_object *all, json_object *o)
 		table_add(t, PLAIN, "");
 	else if (!job)
 		table_addf(t, CYAN, "%zu job%s", n, n == 1 ? "" : "s");
-	else if (strcmp(json_text(job, "Type"), "bounded") == 0 &&
-		 json_object_object_get_ex(job, "Percent", &percent))
-		table_addf(
-			t, CYAN, "%s %.0f%%", json_text(job, "Operation"), json_object_get_double(percent));
+	else if (strcmp(json_text(job, "Type"), "bounded") == 0 && json_object_object_get_ex(job, "Percent", &percent))
+		table_addf(t, CYAN, "%s %.0f%%", json_text(job, "Operation"), json_object_get_double(percent));
 	else
 		table_add(t, CYAN, json_text(job, "Operation"));
 }
 
 int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 {
-	static const struct column columns[] = {{"NAME", false, true, false}, {"STATE", false, false, false},
-		{"REASON", false, true, false, 4}, {"ID", true, false, false, 6},
-		{"VCPUS", true, false, false, 5}, {"MEMORY", true, false, false},
-		{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
-		{"JOB", false, false, true}, {"CONNECTION", false, true, true},
-		{"TITLE", false, true, true, 1}};
+	static const struct column columns[] = {{"NAME", false, true, false},	  {"STATE", false, false, false},
+						{"REASON", false, true, false, 4},	  {"ID", true, false, false, 6},
+						{"VCPUS", true, false, false, 5},	  {"MEMORY", true, false, false},
+						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
+						{"JOB", false, false, true},	  {"CONNECTION", false, true, true},
+						{"TITLE", false, true, true, 1}};
 	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	bool several;
@@ -216,8 +208,7 @@ int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 
 		table_add(t, active ? BOLD : PLAIN, object_name(o, (char[256]){0}, 256));
 		table_add(t, state_colour(json_text(o, "State")), json_text(o, "State"));
-		table_add(
-			t, DIM, strcmp(json_text(o, "Reason"), "unknown") == 0 ? "" : json_text(o, "Reason"));
+		table_add(t, DIM, strcmp(json_text(o, "Reason"), "unknown") == 0 ? "" : json_text(o, "Reason"));
 		if (active && json_object_object_get_ex(o, "ID", &id))
 			table_addf(t, PLAIN, "%d", json_object_get_int(id));
 		else
@@ -236,11 +227,11 @@ int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 
 int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
 {
-	static const struct column columns[] = {{"NAME", false, true, false}, {"STATE", false, false, false},
-		{"TYPE", false, false, false, 4}, {"CAPACITY", true, false, false},
-		{"ALLOCATION", true, false, false}, {"AVAILABLE", true, false, false},
-		{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
-		{"JOB", false, false, true}, {"CONNECTION", false, true, true}};
+	static const struct column columns[] = {{"NAME", false, true, false},	{"STATE", false, false, false},
+						{"TYPE", false, false, false, 4},	{"CAPACITY", true, false, false},
+						{"ALLOCATION", true, false, false}, {"AVAILABLE", true, false, false},
+						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
+						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
 	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	bool several;
@@ -275,10 +266,10 @@ int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
 
 int verb_networks(struct ctl *c, const struct verb *v, char **args, int n)
 {
-	static const struct column columns[] = {{"NAME", false, true, false}, {"STATE", false, false, false},
-		{"TYPE", false, false, false, 4}, {"BRIDGE", false, false, true, 5},
-		{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
-		{"JOB", false, false, true}, {"CONNECTION", false, true, true}};
+	static const struct column columns[] = {{"NAME", false, true, false},	{"STATE", false, false, false},
+						{"TYPE", false, false, false, 4},	{"BRIDGE", false, false, true, 5},
+						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
+						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
 	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	bool several;
@@ -309,15 +300,13 @@ int verb_networks(struct ctl *c, const struct verb *v, char **args, int n)
 	return table_print(c, t, "network", "networks");
 }
 
-/* ---- connections
- * --------------------------------------------------------------------------------------------------- */
+/* ---- connections --------------------------------------------------------------------------------------------------- */
 
 static void add_connection(struct table *t, json_object *o)
 {
 	const char *error = json_text(o, "Error"), *dot = strrchr(error, '.');
 	json_object *events;
-	bool polled = json_object_object_get_ex(o, "SupportedEvents", &events) &&
-		      json_object_array_length(events) == 0;
+	bool polled = json_object_object_get_ex(o, "SupportedEvents", &events) && json_object_array_length(events) == 0;
 	bool connected = strcmp(json_text(o, "State"), "connected") == 0;
 
 	table_add(t, BOLD, object_name(o, (char[256]){0}, 256));
@@ -332,10 +321,10 @@ static void add_connection(struct table *t, json_object *o)
 
 int verb_connections(struct ctl *c, const struct verb *v, char **args, int n)
 {
-	static const struct column columns[] = {{"LABEL", false, true, false}, {"STATE", false, false, false},
-		{"DRIVER", false, false, false}, {"URI", false, true, false}, {"HOST", false, true, true, 2},
-		{"HYPERVISOR", false, true, true, 1}, {"EVENTS", false, false, true, 3},
-		{"ERROR", false, false, true}};
+	static const struct column columns[] = {{"LABEL", false, true, false},	 {"STATE", false, false, false},
+						{"DRIVER", false, false, false}, {"URI", false, true, false},
+						{"HOST", false, true, true, 2},	 {"HYPERVISOR", false, true, true, 1},
+						{"EVENTS", false, false, true, 3},	 {"ERROR", false, false, true}};
 	_cleanup_(json_putp) json_object *objects = NULL;
 	_cleanup_(table_freep) struct table *t = NULL;
 	int r = listing(c, KIND_CONNECTION, args, n, &objects, NULL);
@@ -357,9 +346,7 @@ int verb_connections(struct ctl *c, const struct verb *v, char **args, int n)
 	return table_print(c, t, "connection", "connections");
 }
 
-/* ---- jobs
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- jobs ---------------------------------------------------------------------------------------------------------- */
 
 /* What is gone has no name any more, only a path. */
 static const char *uuid_of(const char *path, char *buffer, size_t n)
@@ -394,37 +381,28 @@ static void add_job_line(struct table *t, json_object *objects, json_object *o)
 
 	table_add(t, BOLD, json_text(o, "object") + strlen(VIREO_JOBS));
 	table_add(t, PLAIN, json_text(o, "Operation"));
-	table_add(t, PLAIN,
-		on ? object_name(on, name, sizeof(name))
-		   : uuid_of(json_text(o, "Object"), name, sizeof(name)));
+	table_add(t, PLAIN, on ? object_name(on, name, sizeof(name)) : uuid_of(json_text(o, "Object"), name, sizeof(name)));
 	if (running && json_true(o, "Ready"))
 		table_add(t, CYAN, "ready");
 	else
-		table_add(t, state_colour(state),
-			running && json_true(o, "CancelRequested") ? "cancelling" : state);
+		table_add(t, state_colour(state), running && json_true(o, "CancelRequested") ? "cancelling" : state);
 	if (strcmp(json_text(o, "Type"), "bounded") == 0) {
 		json_object *percent;
 
 		table_addf(t, PLAIN, "%.1f%%",
-			json_object_object_get_ex(o, "Percent", &percent) ? json_object_get_double(percent)
-									  : 0);
+			json_object_object_get_ex(o, "Percent", &percent) ? json_object_get_double(percent) : 0);
 	} else
 		table_add(t, PLAIN, running ? "unknown" : "-");
 	if (json_number(o, "BytesTotal") || json_number(o, "BytesDone"))
 		table_add(t, PLAIN, format_size(buffer, sizeof(buffer), json_number(o, "BytesDone")));
 	else
 		table_add(t, PLAIN, "");
-	table_add(t, PLAIN,
-		json_is_null(o, "RunningTime")
-			? "unknown"
-			: format_span(buffer, sizeof(buffer), json_number(o, "RunningTime")));
+	table_add(t, PLAIN, json_is_null(o, "RunningTime") ? "unknown" : format_span(buffer, sizeof(buffer), json_number(o, "RunningTime")));
 	if (!running)
 		table_add(t, PLAIN, "-");
 	else
-		table_add(t, PLAIN,
-			json_is_null(o, "RemainingTime")
-				? "unknown"
-				: format_span(buffer, sizeof(buffer), json_number(o, "RemainingTime")));
+		table_add(t, PLAIN, json_is_null(o, "RemainingTime") ? "unknown"
+					: format_span(buffer, sizeof(buffer), json_number(o, "RemainingTime")));
 	if (uid == UINT32_MAX)
 		table_add(t, DIM, "others");
 	else
@@ -434,12 +412,11 @@ static void add_job_line(struct table *t, json_object *objects, json_object *o)
 
 int verb_jobs(struct ctl *c, const struct verb *v, char **args, int n)
 {
-	static const struct column columns[] = {{"JOB", true, false, false},
-		{"OPERATION", false, false, false}, {"OBJECT", false, true, false},
-		{"STATE", false, false, false}, {"PROGRESS", true, false, false},
-		{"DONE", true, false, true, 2}, {"RUNNING", true, false, false, 3},
-		{"REMAINING", true, false, false}, {"STARTED BY", false, false, false, 1},
-		{"ERROR", false, false, true}};
+	static const struct column columns[] = {{"JOB", true, false, false},	 {"OPERATION", false, false, false},
+						{"OBJECT", false, true, false},	 {"STATE", false, false, false},
+						{"PROGRESS", true, false, false}, {"DONE", true, false, true, 2},
+						{"RUNNING", true, false, false, 3}, {"REMAINING", true, false, false},
+						{"STARTED BY", false, false, false, 1}, {"ERROR", false, false, true}};
 	_cleanup_(json_putp) json_object *jobs = json_object_new_array();
 	_cleanup_(table_freep) struct table *t = table_new(columns, ELEMENTS(columns));
 	struct snapshot s = {0};
@@ -470,15 +447,13 @@ int verb_jobs(struct ctl *c, const struct verb *v, char **args, int n)
 	return r;
 }
 
-/* ---- volumes
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- volumes ------------------------------------------------------------------------------------------------------- */
 
 static int print_volumes(struct ctl *c, json_object *volumes)
 {
-	static const struct column columns[] = {{"NAME", false, true, false},
-		{"TYPE", false, false, false, 4}, {"FORMAT", false, false, true},
-		{"CAPACITY", true, false, false}, {"ALLOCATION", true, false, false},
-		{"PATH", false, true, true, 1}};
+	static const struct column columns[] = {{"NAME", false, true, false},	  {"TYPE", false, false, false, 4},
+						{"FORMAT", false, false, true},	  {"CAPACITY", true, false, false},
+						{"ALLOCATION", true, false, false}, {"PATH", false, true, true, 1}};
 	_cleanup_(table_freep) struct table *t = table_new(columns, ELEMENTS(columns));
 
 	if (!t)

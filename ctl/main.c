@@ -42,12 +42,12 @@ int out_of_memory(void)
 	return EXIT_FAILED;
 }
 
-/* ---- options of all verbs
- * ------------------------------------------------------------------------------------------ */
+/* ---- options of all verbs ------------------------------------------------------------------------------------------ */
 
-const struct option_info global_option_names[] = {{"system", false}, {"session", false}, {"address", true},
-	{"json", true}, {"no-pager", false}, {"no-legend", false}, {"full", false}, {"connection", true},
-	{"quiet", false}, {"utc", false}, {"help", false}, {"version", false}, {NULL, false}};
+const struct option_info global_option_names[] = {
+	{"system", false}, {"session", false},	 {"address", true},    {"json", true}, {"no-pager", false},
+	{"no-legend", false}, {"full", false}, {"connection", true}, {"quiet", false}, {"utc", false},
+	{"help", false}, {"version", false}, {NULL, false}};
 
 static int set_json(struct ctl *c, const char *value)
 {
@@ -168,8 +168,8 @@ static int unknown_option(const struct verb *v, const char *name, size_t n)
 }
 
 /*
- * One option. Every verb has options of its own, so getopt_long() would not be much of a help; this takes
- * what it takes: "--name=value", "--name value", unambiguous beginnings.
+ * One option. Every verb has options of its own, so getopt_long() would not be much of a help; this takes what it
+ * takes: "--name=value", "--name value", unambiguous beginnings.
  */
 static int long_option(struct ctl *c, const struct verb *v, char **argv, int *i, bool *help)
 {
@@ -210,11 +210,7 @@ static int long_option(struct ctl *c, const struct verb *v, char **argv, int *i,
 static int short_options(struct ctl *c, const struct verb *v, char **argv, int *i, bool *help)
 {
 	for (const char *p = argv[*i] + 1; *p; p++) {
-		const char *name = *p == 'h'   ? "help"
-				   : *p == 'l' ? "full"
-				   : *p == 'q' ? "quiet"
-				   : *p == 'j' ? "json"
-					       : NULL;
+		const char *name = *p == 'h' ? "help" : *p == 'l' ? "full" : *p == 'q' ? "quiet" : *p == 'j' ? "json" : NULL;
 		bool unclear = false;
 		const struct verb_option *o;
 
@@ -240,8 +236,7 @@ static int short_options(struct ctl *c, const struct verb *v, char **argv, int *
 	return EXIT_OK;
 }
 
-/* ---- arguments
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- arguments ----------------------------------------------------------------------------------------------------- */
 
 static void count_arguments(const char *spec, int *min, int *max)
 {
@@ -272,18 +267,15 @@ static int check_arguments(const struct verb *v, int n)
 
 	count_arguments(v->spec, &min, &max);
 	if (n < min)
-		return usage_error(
-			"too few arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
+		return usage_error("too few arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
 	if (max >= 0 && n > max)
-		return usage_error(
-			"too many arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
+		return usage_error("too many arguments. Usage: vireoctl %s%s%s %s", group, space, v->name, v->arguments);
 	return EXIT_OK;
 }
 
 static int unknown_verb(const char *group, const char *name)
 {
-	return usage_error("there is no verb “%s%s%s”; “vireoctl --help” lists them all", group ? group : "",
-		group ? " " : "", name);
+	return usage_error("there is no verb “%s%s%s”; “vireoctl --help” lists them all", group ? group : "", group ? " " : "", name);
 }
 
 /* Sorts the words of the command line: verb, options, arguments (which are moved to the front of argv). */
@@ -302,8 +294,7 @@ static int parse(struct ctl *c, char **argv, const struct verb **verb, int *n_ar
 		} else if (options && strcmp(word, "--") == 0) {
 			options = false;
 		} else if (options && word[0] == '-' && word[1]) {
-			r = word[1] == '-' ? long_option(c, *verb, argv, &i, &help)
-					   : short_options(c, *verb, argv, &i, &help);
+			r = word[1] == '-' ? long_option(c, *verb, argv, &i, &help) : short_options(c, *verb, argv, &i, &help);
 			if (r != EXIT_OK)
 				return r;
 		} else if (*verb) {

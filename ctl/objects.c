@@ -184,8 +184,7 @@ json_object *object_by_path(json_object *objects, const char *path)
 	return NULL;
 }
 
-/* ---- connections
- * --------------------------------------------------------------------------------------------------- */
+/* ---- connections --------------------------------------------------------------------------------------------------- */
 
 static int list_connections(struct ctl *c, struct snapshot *ret)
 {
@@ -203,8 +202,7 @@ static void name_connections(json_object *objects)
 	for (size_t i = 0; i < json_object_array_length(objects); i++) {
 		json_object *o = json_object_array_get_idx(objects, i);
 
-		fprintf(stderr, "  %-20s %s\n", label_of(json_text(o, "object"), label, sizeof(label)),
-			json_text(o, "URI"));
+		fprintf(stderr, "  %-20s %s\n", label_of(json_text(o, "object"), label, sizeof(label)), json_text(o, "URI"));
 	}
 }
 
@@ -233,7 +231,7 @@ int check_connection(struct ctl *c)
 		r = c->connection ? EXIT_OK : out_of_memory();
 	} else {
 		complain("there is no connection “%s”. There %s:", c->connection,
-			json_object_array_length(s.objects) == 1 ? "is" : "are");
+			 json_object_array_length(s.objects) == 1 ? "is" : "are");
 		name_connections(s.objects);
 		r = EXIT_NOT_FOUND;
 	}
@@ -263,9 +261,7 @@ int resolve_connection(struct ctl *c, char **ret)
 	return r;
 }
 
-/* ---- names
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- names --------------------------------------------------------------------------------------------------------- */
 
 /* 32 hex digits, dashes wherever; into 36 characters and a NUL. */
 static bool normal_uuid(const char *s, char *ret)
@@ -292,8 +288,7 @@ static bool is_called(json_object *o, const char *name)
 
 	switch (kind_from_path(path)) {
 	case KIND_CONNECTION:
-		return strcmp(label_of(path, buffer, sizeof(buffer)), name) == 0 ||
-		       strcmp(json_text(o, "URI"), name) == 0;
+		return strcmp(label_of(path, buffer, sizeof(buffer)), name) == 0 || strcmp(json_text(o, "URI"), name) == 0;
 	case KIND_JOB:
 		return strcmp(path + strlen(VIREO_JOBS), name) == 0;
 	default:
@@ -322,8 +317,7 @@ static void match_all(json_object *objects, const char *name, struct matches *m)
 			bool hit;
 
 			if (pass == 0)
-				hit = strcmp(path, name) == 0 ||
-				      (by_uuid && strcmp(json_text(o, "UUID"), uuid) == 0);
+				hit = strcmp(path, name) == 0 || (by_uuid && strcmp(json_text(o, "UUID"), uuid) == 0);
 			else if (pass == 1)
 				hit = is_called(o, name);
 			else {
@@ -331,8 +325,7 @@ static void match_all(json_object *objects, const char *name, struct matches *m)
 				hit = slash && strlen(label) == (size_t)(slash - name) &&
 				      strncmp(label, name, (size_t)(slash - name)) == 0 &&
 				      (is_called(o, slash + 1) ||
-					      (normal_uuid(slash + 1, uuid) &&
-						      strcmp(json_text(o, "UUID"), uuid) == 0));
+				       (normal_uuid(slash + 1, uuid) && strcmp(json_text(o, "UUID"), uuid) == 0));
 			}
 			if (hit)
 				m->found[m->n++] = o;
@@ -350,8 +343,7 @@ static void kinds_text(unsigned kinds, char *buffer, size_t n)
 	}
 	for (int k = 0; k < KIND_MAX && used < n; k++)
 		if (kinds & KINDS(k))
-			used += (size_t)snprintf(
-				buffer + used, n - used, "%s%s", used ? " or " : "", kind_nouns[k]);
+			used += (size_t)snprintf(buffer + used, n - used, "%s%s", used ? " or " : "", kind_nouns[k]);
 }
 
 /* How many letters one must change to make the one the other; above @limit: any larger number. */
@@ -401,8 +393,7 @@ static int not_found(json_object *objects, unsigned kinds, const char *name)
 	if (*near) {
 		_cleanup_(freep) char *safe_near = text_safe(near);
 
-		complain("there is no %s “%s”; did you mean “%s”?", what, safe ? safe : "",
-			safe_near ? safe_near : "");
+		complain("there is no %s “%s”; did you mean “%s”?", what, safe ? safe : "", safe_near ? safe_near : "");
 	} else
 		complain("there is no %s “%s”", what, safe ? safe : "");
 	return EXIT_NOT_FOUND;
@@ -415,28 +406,26 @@ static int ambiguous(const struct matches *m, const char *name)
 	char label[256], other[256];
 
 	for (size_t i = 1; i < m->n; i++)
-		same_connection =
-			same_connection ||
-			strcmp(label_of(json_text(m->found[0], "object"), label, sizeof(label)),
-				label_of(json_text(m->found[i], "object"), other, sizeof(other))) == 0;
-	complain("“%s” can mean %s%zu objects; say %s:", safe ? safe : "",
-		m->n == ELEMENTS(m->found) ? "at least " : "", m->n,
-		same_connection ? "the UUID" : "which, or name the connection with --connection");
+		same_connection = same_connection || strcmp(label_of(json_text(m->found[0], "object"), label, sizeof(label)),
+			label_of(json_text(m->found[i], "object"), other, sizeof(other))) == 0;
+	complain("“%s” can mean %s%zu objects; say %s:", safe ? safe : "", m->n == ELEMENTS(m->found) ? "at least " : "",
+		 m->n, same_connection ? "the UUID" : "which, or name the connection with --connection");
 	for (size_t i = 0; i < m->n && i < 20; i++) {
 		json_object *o = m->found[i];
 		_cleanup_(freep) char *shown = text_safe(json_text(o, "Name"));
 
 		label_of(json_text(o, "object"), label, sizeof(label));
-		fprintf(stderr, "  %-10s %s/%s  %s  %s\n", json_text(o, "kind"), label, shown ? shown : "",
-			json_text(o, "UUID"), json_text(o, "State"));
+		fprintf(stderr, "  %-10s %s/%s  %s  %s\n", json_text(o, "kind"), label, shown ? shown : "", json_text(o, "UUID"),
+			json_text(o, "State"));
 	}
 	return EXIT_AMBIGUOUS;
 }
 
 bool lookup(struct ctl *c, unsigned kinds, const char *name, char **ret)
 {
-	static const char *const methods[KIND_MAX] = {
-		[KIND_DOMAIN] = "LookupDomain", [KIND_POOL] = "LookupPool", [KIND_NETWORK] = "LookupNetwork"};
+	static const char *const methods[KIND_MAX] = {[KIND_DOMAIN] = "LookupDomain",
+						      [KIND_POOL] = "LookupPool",
+						      [KIND_NETWORK] = "LookupNetwork"};
 
 	for (int k = KIND_DOMAIN; k <= KIND_NETWORK; k++) {
 		_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
@@ -444,8 +433,7 @@ bool lookup(struct ctl *c, unsigned kinds, const char *name, char **ret)
 
 		if (kinds != KINDS(k) || c->connection || !c->bus || name[0] == '/')
 			continue;
-		if (sd_bus_call_method(c->bus, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, methods[k], NULL,
-			    &reply, "s", name) < 0)
+		if (sd_bus_call_method(c->bus, VIREO_NAME, VIREO_ROOT, VIREO_MANAGER, methods[k], NULL, &reply, "s", name) < 0)
 			return false;
 		if (sd_bus_message_read(reply, "o", &path) < 0)
 			return false;
@@ -481,12 +469,9 @@ int resolve(struct ctl *c, unsigned kinds, const char *name, char **ret)
 	return r;
 }
 
-/* ---- jobs
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- jobs ---------------------------------------------------------------------------------------------------------- */
 
-static int pick_job(struct ctl *c, json_object *objects, const char *object, const char *name,
-	const char *wanted, char **ret)
+static int pick_job(struct ctl *c, json_object *objects, const char *object, const char *name, const char *wanted, char **ret)
 {
 	size_t found = 0, running = 0;
 
@@ -494,9 +479,8 @@ static int pick_job(struct ctl *c, json_object *objects, const char *object, con
 		for (size_t i = 0; i < json_object_array_length(objects); i++) {
 			json_object *o = json_object_array_get_idx(objects, i);
 
-			if (strcmp(json_text(o, "kind"), "job") != 0 ||
-				strcmp(json_text(o, "Object"), object) != 0 ||
-				strcmp(json_text(o, "State"), "running") != 0)
+			if (strcmp(json_text(o, "kind"), "job") != 0 || strcmp(json_text(o, "Object"), object) != 0 ||
+			    strcmp(json_text(o, "State"), "running") != 0)
 				continue;
 			running += pass == 0;
 			if (wanted && !json_true(o, wanted))
@@ -506,8 +490,7 @@ static int pick_job(struct ctl *c, json_object *objects, const char *object, con
 				free(*ret);
 				*ret = strdup(json_text(o, "object"));
 			} else if (found > 1)
-				fprintf(stderr, "  %-10s %s\n", json_text(o, "object") + strlen(VIREO_JOBS),
-					json_text(o, "Operation"));
+				fprintf(stderr, "  %-10s %s\n", json_text(o, "object") + strlen(VIREO_JOBS), json_text(o, "Operation"));
 		}
 		if (pass == 0 && found == 1)
 			return *ret ? EXIT_OK : out_of_memory();
@@ -518,8 +501,7 @@ static int pick_job(struct ctl *c, json_object *objects, const char *object, con
 	if (found > 1)
 		return EXIT_AMBIGUOUS;
 	if (running > 0) {
-		complain("no job of “%s” is %s", name,
-			strcmp(wanted, "Ready") == 0 ? "ready to be completed" : "cancellable");
+		complain("no job of “%s” is %s", name, strcmp(wanted, "Ready") == 0 ? "ready to be completed" : "cancellable");
 		return EXIT_STATE;
 	}
 	complain("no job runs on “%s”", name);
@@ -550,8 +532,7 @@ int resolve_job(struct ctl *c, const char *name, const char *wanted, char **ret)
 		complain("there is no job %s; jobs are forgotten a while after their end", name);
 		r = EXIT_NOT_FOUND;
 	} else
-		r = not_found(s.objects,
-			KINDS(KIND_DOMAIN) | KINDS(KIND_POOL) | KINDS(KIND_NETWORK) | KINDS(KIND_JOB), name);
+		r = not_found(s.objects, KINDS(KIND_DOMAIN) | KINDS(KIND_POOL) | KINDS(KIND_NETWORK) | KINDS(KIND_JOB), name);
 	snapshot_clear(&s);
 	return r;
 }

@@ -4,8 +4,8 @@
 #include "client.h"
 
 /*
- * What the broker shows, as JSON: one object each, with "object" (the path) and "kind" (a word) in front,
- * then the properties as they are called on the bus.
+ * What the broker shows, as JSON: one object each, with "object" (the path) and "kind" (a word) in front, then the
+ * properties as they are called on the bus.
  */
 struct snapshot {
 	char epoch[33];
@@ -36,8 +36,8 @@ const char *object_name(json_object *o, char *buffer, size_t n);
 /*
  * resolve() - find the object that a user means
  * @kinds: what it may be
- * @name:  a name, a UUID with or without dashes, LABEL/NAME, a path; of a connection its label or its URI; of
- * a job its number
+ * @name:  a name, a UUID with or without dashes, LABEL/NAME, a path; of a connection its label or its URI; of a job
+ *         its number
  * @ret:   its path, owned by the caller
  */
 int resolve(struct ctl *c, unsigned kinds, const char *name, char **ret);
@@ -49,6 +49,5 @@ int resolve(struct ctl *c, unsigned kinds, const char *name, char **ret);
 bool lookup(struct ctl *c, unsigned kinds, const char *name, char **ret);
 /* The connection to act on: the one of --connection, or the only one there is. */
 int resolve_connection(struct ctl *c, char **ret);
-/* The job: by number, or the only one that runs on an object of that name. @wanted: "Cancellable" or "Ready",
- * NULL. */
+/* The job: by number, or the only one that runs on an object of that name. @wanted: "Cancellable" or "Ready", NULL. */
 int resolve_job(struct ctl *c, const char *name, const char *wanted, char **ret);

@@ -13,9 +13,8 @@
 #include "term.h"
 
 /*
- * Calling a changing method. Everything is begun with "async", which answers the job at once; so there is
- * something to show and to cancel while it lasts. Several objects are begun one after the other and then
- * waited for together.
+ * Calling a changing method. Everything is begun with "async", which answers the job at once; so there is something
+ * to show and to cancel while it lasts. Several objects are begun one after the other and then waited for together.
  */
 
 bool wants_no_wait(const struct ctl *c)
@@ -23,8 +22,7 @@ bool wants_no_wait(const struct ctl *c)
 	return is_given(c, "async") || is_given(c, "no-wait");
 }
 
-/* ---- arguments
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- arguments ----------------------------------------------------------------------------------------------------- */
 
 int read_text_file(const char *path, char **ret)
 {
@@ -73,9 +71,7 @@ int absolute_path(const char *path, char **ret)
 	/* virsh does so too; right as long as the hypervisor is this machine */
 	if (!getcwd(directory, sizeof(directory)))
 		return usage_error("%s: say an absolute path", path);
-	return asprintf(ret, "%s%s%s", directory, strcmp(directory, "/") == 0 ? "" : "/", path) < 0
-		       ? out_of_memory()
-		       : EXIT_OK;
+	return asprintf(ret, "%s%s%s", directory, strcmp(directory, "/") == 0 ? "" : "/", path) < 0 ? out_of_memory() : EXIT_OK;
 }
 
 static int append_one(sd_bus_message *m, const char *key, char type, const void *value)
@@ -123,8 +119,7 @@ static int append_given(struct ctl *c, sd_bus_message *m, const struct given *g,
 		break;
 	case 't':
 		if (!parse_size(g->value, 1, &number))
-			return usage_error(
-				"--%s=%s is no size; for example 512, 64K, 1.5G, 2GB", o->name, g->value);
+			return usage_error("--%s=%s is no size; for example 512, 64K, 1.5G, 2GB", o->name, g->value);
 		*error = append_one(m, o->key, 't', &number);
 		break;
 	case 'k':
@@ -193,8 +188,7 @@ int append_options(struct ctl *c, sd_bus_message *m, bool async, const char *fix
 	return r < 0 ? client_failed(c, NULL, NULL, r) : EXIT_OK;
 }
 
-/* What stands between the object and the options, as the letters of the verb say. Letter by letter: an exit
- * status. */
+/* What stands between the object and the options, as the letters of the verb say. Letter by letter: an exit status. */
 static int append_argument(struct ctl *c, sd_bus_message *m, char letter, const char *text, char **ret_xml)
 {
 	_cleanup_(freep) char *owned = NULL;
@@ -214,8 +208,7 @@ static int append_argument(struct ctl *c, sd_bus_message *m, char letter, const 
 		*ret_xml = TAKE(owned);
 		break;
 	case 't':
-		/* as virsh has it, memory without a unit would be KiB; nobody expects that. Bytes, as on the
-		 * bus */
+		/* as virsh has it, memory without a unit would be KiB; nobody expects that. Bytes, as on the bus */
 		if (!parse_size(text, 1, &number))
 			return usage_error("“%s” is no size; for example 536870912, 512M, 1.5G, 2GB", text);
 		error = sd_bus_message_append(m, "t", number);
@@ -233,8 +226,7 @@ static int append_argument(struct ctl *c, sd_bus_message *m, char letter, const 
 	return error < 0 ? client_failed(c, text, NULL, error) : EXIT_OK;
 }
 
-/* ---- the call
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the call ------------------------------------------------------------------------------------------------------ */
 
 static char *describe(const struct verb *v, const char *name)
 {
@@ -322,9 +314,8 @@ int say_done(struct ctl *c, const char *done, const struct begun *b, const char 
 		return EXIT_OK;
 	safe = text_safe(b->name);
 	if (strcmp(state, "ready") == 0)
-		printf("%s: ready. “vireoctl complete %s” goes over to the copy, “vireoctl cancel %s” drops "
-		       "it\n",
-			safe ? safe : "", b->job + strlen(VIREO_JOBS), b->job + strlen(VIREO_JOBS));
+		printf("%s: ready. “vireoctl complete %s” goes over to the copy, “vireoctl cancel %s” drops it\n", safe ? safe : "",
+			b->job + strlen(VIREO_JOBS), b->job + strlen(VIREO_JOBS));
 	else
 		printf("%s: %s\n", safe ? safe : "", done);
 	return EXIT_OK;
@@ -373,12 +364,10 @@ int operate_message(struct ctl *c, const struct verb *v, sd_bus_message *m, cons
 	return r;
 }
 
-/* What a description calls its object; owned by the caller. NULL: it does not, or is broken, which others
- * will say. */
+/* What a description calls its object; owned by the caller. NULL: it does not, or is broken, which others will say. */
 static char *name_in(const char *xml)
 {
-	xmlDoc *doc = xmlReadMemory(
-		xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
 	xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
 	char *name = NULL;
 
@@ -393,8 +382,7 @@ static char *name_in(const char *xml)
 	return name;
 }
 
-static int begin_one(
-	struct ctl *c, const struct verb *v, const char *target, char **args, int n, struct begun *b)
+static int begin_one(struct ctl *c, const struct verb *v, const char *target, char **args, int n, struct begun *b)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 	const struct operation *op = v->operation;
@@ -426,8 +414,7 @@ static int begin_one(
 	return r == EXIT_OK ? begin(c, v, m, b) : r;
 }
 
-/* "N+": the same for each; otherwise the first is the object, unless it is a connection's, and the rest
- * arguments. */
+/* "N+": the same for each; otherwise the first is the object, unless it is a connection's, and the rest arguments. */
 int operate(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	bool each = v->spec[1] == '+', own = v->operation->kind == KIND_CONNECTION;

@@ -16,8 +16,7 @@ struct begun {
 /* What a user can have instead of waiting. */
 bool wants_no_wait(const struct ctl *c);
 
-/* Append the method's options: those given, and what every changing method takes. A negative errno, or an
- * exit status. */
+/* Append the method's options: those given, and what every changing method takes. A negative errno, or an exit status. */
 int append_options(struct ctl *c, sd_bus_message *m, bool async, const char *fixed);
 /* The text of a file with XML, or of standard input for "-"; owned by the caller. */
 int read_text_file(const char *path, char **ret);

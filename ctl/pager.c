@@ -13,8 +13,7 @@ static int saved_stdout = -1;
 
 static bool is_true(const char *s)
 {
-	return strcmp(s, "1") == 0 || strcasecmp(s, "yes") == 0 || strcasecmp(s, "true") == 0 ||
-	       strcasecmp(s, "on") == 0;
+	return strcmp(s, "1") == 0 || strcasecmp(s, "yes") == 0 || strcasecmp(s, "true") == 0 || strcasecmp(s, "on") == 0;
 }
 
 /* Under sudo a pager could start a shell, or edit a file, with rights that its user was not given. */

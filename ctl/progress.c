@@ -64,8 +64,7 @@ static void bar_bounded(const struct ctl *c, double percent, unsigned width, FIL
 
 static void bar_unbounded(const struct ctl *c, uint64_t time, unsigned width, FILE *f)
 {
-	unsigned span = width > 6 ? width - 4 : 1,
-		 step = (unsigned)(time / (100 * USEC_PER_MSEC)) % (2 * span);
+	unsigned span = width > 6 ? width - 4 : 1, step = (unsigned)(time / (100 * USEC_PER_MSEC)) % (2 * span);
 	unsigned at = step < span ? step : 2 * span - step;
 
 	for (unsigned i = 0; i < width; i++)
@@ -87,8 +86,7 @@ static char *figures(struct progress *p, bool bounded, bool cancelling)
 	if (bounded && json_object_object_get_ex(p->job, "Percent", &percent))
 		fprintf(f, " %5.1f%%", json_object_get_double(percent));
 	if (total > 0)
-		fprintf(f, "  %s of %s", format_size(one, sizeof(one), done),
-			format_size(two, sizeof(two), total));
+		fprintf(f, "  %s of %s", format_size(one, sizeof(one), done), format_size(two, sizeof(two), total));
 	else if (done > 0)
 		fprintf(f, "  %s", format_size(one, sizeof(one), done));
 	if (p->rate > 0)

@@ -12,7 +12,7 @@ struct progress {
 	uint64_t begun;	   /* when it was first looked at: short jobs show no bar */
 	uint64_t measured; /* when bytes were measured last */
 	uint64_t bytes;
-	double rate; /* bytes a second, smoothed; 0: not known yet */
+	double rate;	   /* bytes a second, smoothed; 0: not known yet */
 };
 
 void progress_init(struct progress *p, struct ctl *c, const char *name);

@@ -19,8 +19,8 @@ static bool is_one_of(const char *key, const char *const *keys, size_t n)
 
 char *value_text(const char *key, json_object *value)
 {
-	static const char *const sizes[] = {
-		"Memory", "MaxMemory", "Capacity", "Allocation", "Available", "BytesTotal", "BytesDone"};
+	static const char *const sizes[] = {"Memory", "MaxMemory", "Capacity", "Allocation", "Available", "BytesTotal",
+					    "BytesDone"};
 	static const char *const spans[] = {"RunningTime", "RemainingTime"};
 	char buffer[64], *text = NULL;
 	size_t size;
@@ -46,13 +46,11 @@ char *value_text(const char *key, json_object *value)
 		for (size_t i = 0; i < json_object_array_length(value); i++) {
 			json_object *item = json_object_array_get_idx(value, i);
 
-			fprintf(f, "%s%s", i && *json_object_get_string(item) ? " " : "",
-				json_object_get_string(item));
+			fprintf(f, "%s%s", i && *json_object_get_string(item) ? " " : "", json_object_get_string(item));
 		}
 		return fclose(f) == EOF ? NULL : text;
 	case json_type_object:
-		return strdup(json_object_to_json_string_ext(
-			value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+		return strdup(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	default:
 		return strdup(json_object_get_string(value));
 	}
@@ -94,8 +92,7 @@ static int check_asked_for(const struct ctl *c, const unsigned *seen)
 			size_t n = strcspn(p, ",");
 
 			if (!(seen[i] & (1u << (bit & 31)))) {
-				complain("it has no property “%.*s”; without --property all are shown",
-					(int)n, p);
+				complain("it has no property “%.*s”; without --property all are shown", (int)n, p);
 				return EXIT_NOT_FOUND;
 			}
 			p += n;
@@ -110,14 +107,12 @@ static int print_properties(struct ctl *c, json_object *o)
 	unsigned seen[ELEMENTS(c->given)] = {0}, width = 0;
 	bool only_values = is_given(c, "value");
 
-	json_object_object_foreach(o, measured, unused)
-	{
+	json_object_object_foreach(o, measured, unused) {
 		(void)unused;
 		if (is_asked_for(c, measured, seen) && text_width(measured) > width)
 			width = text_width(measured);
 	}
-	json_object_object_foreach(o, key, value)
-	{
+	json_object_object_foreach(o, key, value) {
 		_cleanup_(freep) char *text = NULL, *safe = NULL;
 		enum colour colour = PLAIN;
 
@@ -130,7 +125,7 @@ static int print_properties(struct ctl *c, json_object *o)
 		if (only_values) {
 			/* for scripts: sizes and times as they are on the bus */
 			bool number = value && (json_object_is_type(value, json_type_int) ||
-						       json_object_is_type(value, json_type_double));
+						json_object_is_type(value, json_type_double));
 
 			puts(number ? json_object_get_string(value) : safe);
 			continue;
@@ -138,19 +133,16 @@ static int print_properties(struct ctl *c, json_object *o)
 		if (strcmp(key, "State") == 0)
 			colour = state_colour(text);
 		/* a list that is long goes on below itself */
-		if (value && json_object_is_type(value, json_type_array) &&
-			json_object_array_length(value) > 1) {
+		if (value && json_object_is_type(value, json_type_array) && json_object_array_length(value) > 1) {
 			for (size_t i = 0; i < json_object_array_length(value); i++) {
-				_cleanup_(freep) char *item = text_safe(
-					json_object_get_string(json_object_array_get_idx(value, i)));
+				_cleanup_(freep) char *item =
+					text_safe(json_object_get_string(json_object_array_get_idx(value, i)));
 
-				printf("%*s%s %s\n", (int)width, i ? "" : key, i ? " " : ":",
-					item ? item : "");
+				printf("%*s%s %s\n", (int)width, i ? "" : key, i ? " " : ":", item ? item : "");
 			}
 			continue;
 		}
-		printf("%*s:%s%s%s%s\n", (int)width, key, *safe ? " " : "",
-			colour == PLAIN ? "" : colour_on(c, colour), safe,
+		printf("%*s:%s%s%s%s\n", (int)width, key, *safe ? " " : "", colour == PLAIN ? "" : colour_on(c, colour), safe,
 			colour == PLAIN ? "" : colour_off(c));
 	}
 	return check_asked_for(c, seen);
@@ -285,8 +277,7 @@ int verb_xml(struct ctl *c, const struct verb *v, char **args, int n)
 	return EXIT_OK;
 }
 
-/* ---- the broker
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the broker ---------------------------------------------------------------------------------------------------- */
 
 int verb_status(struct ctl *c, const struct verb *v, char **args, int n)
 {
@@ -328,8 +319,7 @@ int verb_status(struct ctl *c, const struct verb *v, char **args, int n)
 	pager_open(c);
 	printf("   Epoch: %s\n", json_text(manager, "Epoch"));
 	printf(" Version: %lu\n", (unsigned long)version);
-	printf(" History: since version %lu, %lu back\n", (unsigned long)oldest,
-		(unsigned long)(version - oldest));
+	printf(" History: since version %lu, %lu back\n", (unsigned long)oldest, (unsigned long)(version - oldest));
 	{
 		json_object *features = NULL;
 		_cleanup_(freep) char *text = NULL;

@@ -100,7 +100,7 @@ static void drop_columns(const struct table *t, unsigned *widths, unsigned limit
 
 		for (size_t i = 0; i < t->n_columns; i++)
 			if (widths[i] > 0 && t->columns[i].drop &&
-				(least == t->n_columns || t->columns[i].drop < t->columns[least].drop))
+			    (least == t->n_columns || t->columns[i].drop < t->columns[least].drop))
 				least = i;
 		if (least == t->n_columns)
 			return;
@@ -115,8 +115,7 @@ static void shrink(const struct table *t, unsigned *widths, unsigned limit)
 		size_t widest = t->n_columns;
 
 		for (size_t i = 0; i < t->n_columns; i++)
-			if (t->columns[i].cut && widths[i] > 6 &&
-				(widest == t->n_columns || widths[i] > widths[widest]))
+			if (t->columns[i].cut && widths[i] > 6 && (widest == t->n_columns || widths[i] > widths[widest]))
 				widest = i;
 		if (widest == t->n_columns)
 			return;
@@ -148,15 +147,13 @@ static void measure(const struct ctl *c, const struct table *t, unsigned *widths
 	}
 }
 
-static void print_line(
-	const struct ctl *c, const struct table *t, const unsigned *widths, size_t row, bool titles)
+static void print_line(const struct ctl *c, const struct table *t, const unsigned *widths, size_t row, bool titles)
 {
 	size_t last = t->n_columns;
 	bool first = true;
 
 	/* no spaces at the end of a line */
-	while (last > 0 &&
-		(widths[last - 1] == 0 || (!titles && !*t->cells[row * t->n_columns + last - 1].text)))
+	while (last > 0 && (widths[last - 1] == 0 || (!titles && !*t->cells[row * t->n_columns + last - 1].text)))
 		last--;
 	for (size_t i = 0; i < last; i++) {
 		const struct cell *cell = titles ? NULL : &t->cells[row * t->n_columns + i];

@@ -7,9 +7,9 @@
 
 struct column {
 	const char *title;
-	bool right;	    /* numbers */
-	bool cut;	    /* may be shortened when the terminal is too narrow */
-	bool hide_empty;    /* leave it out when all its cells are empty */
+	bool right; /* numbers */
+	bool cut;   /* may be shortened when the terminal is too narrow */
+	bool hide_empty; /* leave it out when all its cells are empty */
 	unsigned char drop; /* on a narrow terminal the lowest goes first; 0: it stays */
 };
 
@@ -24,6 +24,5 @@ void table_add(struct table *t, enum colour colour, const char *text);
 void table_addf(struct table *t, enum colour colour, const char *format, ...) _printf_(3, 4);
 size_t table_rows(const struct table *t);
 
-/* Print it, with titles unless they are not wanted, and below it how many there are: "3 domains". NULL: not
- * said. */
+/* Print it, with titles unless they are not wanted, and below it how many there are: "3 domains". NULL: not said. */
 int table_print(struct ctl *c, struct table *t, const char *one, const char *many);

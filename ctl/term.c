@@ -9,8 +9,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-/* ---- the terminal
- * -------------------------------------------------------------------------------------------------- */
+/* ---- the terminal -------------------------------------------------------------------------------------------------- */
 
 unsigned term_columns(int fd)
 {
@@ -55,7 +54,7 @@ void term_init(struct ctl *c)
 const char *colour_on(const struct ctl *c, enum colour colour)
 {
 	static const char *const sequences[] = {"", "\033[2m", "\033[1m", "\033[31m", "\033[32m", "\033[33m",
-		"\033[34m", "\033[36m", "\033[35m", "\033[4m"};
+						"\033[34m", "\033[36m", "\033[35m", "\033[4m"};
 	_Static_assert(ELEMENTS(sequences) == COLOUR_MAX, "one for each");
 
 	return c->colour ? sequences[colour] : "";
@@ -66,9 +65,7 @@ const char *colour_off(const struct ctl *c)
 	return c->colour ? "\033[0m" : "";
 }
 
-/* ---- text
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- text ---------------------------------------------------------------------------------------------------------- */
 
 char *text_safe(const char *s)
 {
@@ -88,8 +85,8 @@ char *text_safe(const char *s)
 		}
 		if (w < 0x20 || w == 0x7f)
 			p += sprintf(p, "\\x%02x", (unsigned)w);
-		else if ((w >= 0x80 && w < 0xa0) || w == 0x2028 || w == 0x2029 ||
-			 (w >= 0x202a && w <= 0x202e) || (w >= 0x2066 && w <= 0x2069))
+		else if ((w >= 0x80 && w < 0xa0) || w == 0x2028 || w == 0x2029 || (w >= 0x202a && w <= 0x202e) ||
+			 (w >= 0x2066 && w <= 0x2069))
 			/* C1 controls, and what would turn the rest of the line around */
 			for (size_t i = 0; i < n; i++)
 				p += sprintf(p, "\\x%02x", (unsigned char)s[i]);
@@ -162,9 +159,7 @@ void print_padded(FILE *f, const char *s, unsigned width, bool right)
 		fprintf(f, "%s%*s", s, pad, "");
 }
 
-/* ---- sizes
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- sizes --------------------------------------------------------------------------------------------------------- */
 
 char *format_size(char *buffer, size_t n, uint64_t bytes)
 {
@@ -232,9 +227,7 @@ bool parse_size(const char *s, uint64_t default_unit, uint64_t *ret)
 	return true;
 }
 
-/* ---- times
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- times --------------------------------------------------------------------------------------------------------- */
 
 uint64_t now_usec(clockid_t clock)
 {
@@ -255,14 +248,11 @@ char *format_span(char *buffer, size_t n, uint64_t usec)
 	else if (s < 60)
 		(void)snprintf(buffer, n, "%lu s", (unsigned long)s);
 	else if (s < 3600)
-		(void)snprintf(
-			buffer, n, "%lu min %02lu s", (unsigned long)(s / 60), (unsigned long)(s % 60));
+		(void)snprintf(buffer, n, "%lu min %02lu s", (unsigned long)(s / 60), (unsigned long)(s % 60));
 	else if (s < 86400)
-		(void)snprintf(buffer, n, "%lu h %02lu min", (unsigned long)(s / 3600),
-			(unsigned long)(s / 60 % 60));
+		(void)snprintf(buffer, n, "%lu h %02lu min", (unsigned long)(s / 3600), (unsigned long)(s / 60 % 60));
 	else
-		(void)snprintf(
-			buffer, n, "%lu d %lu h", (unsigned long)(s / 86400), (unsigned long)(s / 3600 % 24));
+		(void)snprintf(buffer, n, "%lu d %lu h", (unsigned long)(s / 86400), (unsigned long)(s / 3600 % 24));
 	return buffer;
 }
 
@@ -287,10 +277,10 @@ bool parse_span(const char *s, uint64_t *ret)
 		const char *name;
 		uint64_t usec;
 	} units[] = {{"us", 1}, {"ms", 1000}, {"s", 1000000}, {"sec", 1000000}, {"second", 1000000},
-		{"seconds", 1000000}, {"m", 60000000}, {"min", 60000000}, {"minute", 60000000},
-		{"minutes", 60000000}, {"h", 3600000000}, {"hr", 3600000000}, {"hour", 3600000000},
-		{"hours", 3600000000}, {"d", 86400000000}, {"day", 86400000000}, {"days", 86400000000},
-		{"w", 604800000000}, {"week", 604800000000}, {"weeks", 604800000000}};
+		     {"seconds", 1000000}, {"m", 60000000}, {"min", 60000000}, {"minute", 60000000},
+		     {"minutes", 60000000}, {"h", 3600000000}, {"hr", 3600000000}, {"hour", 3600000000},
+		     {"hours", 3600000000}, {"d", 86400000000}, {"day", 86400000000}, {"days", 86400000000},
+		     {"w", 604800000000}, {"week", 604800000000}, {"weeks", 604800000000}};
 	double sum = 0;
 
 	s += strspn(s, " ");
@@ -353,7 +343,7 @@ static bool parse_relative(const char *s, uint64_t now, uint64_t *ret)
 bool parse_time(const char *s, uint64_t now, uint64_t *ret)
 {
 	static const char *const formats[] = {"%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M",
-		"%Y-%m-%dT%H:%M", "%Y-%m-%d", "%H:%M:%S", "%H:%M"};
+					      "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%H:%M:%S", "%H:%M"};
 	time_t t = (time_t)(now / USEC_PER_SEC);
 	struct tm today;
 	uint64_t seconds;
@@ -361,8 +351,7 @@ bool parse_time(const char *s, uint64_t now, uint64_t *ret)
 	if (strcmp(s, "now") == 0)
 		return *ret = now, true;
 	if (*s == '@')
-		return parse_number(s + 1, UINT64_MAX / USEC_PER_SEC, &seconds) &&
-		       (*ret = seconds * USEC_PER_SEC, true);
+		return parse_number(s + 1, UINT64_MAX / USEC_PER_SEC, &seconds) && (*ret = seconds * USEC_PER_SEC, true);
 	if (parse_relative(s, now, ret))
 		return true;
 	if (!localtime_r(&t, &today))

@@ -5,8 +5,7 @@
 
 #include "ctl.h"
 
-/* What things look like: text that is safe to show, colours, sizes and times for human eyes, and reading
- * those back. */
+/* What things look like: text that is safe to show, colours, sizes and times for human eyes, and reading those back. */
 
 enum colour { PLAIN, DIM, BOLD, RED, GREEN, YELLOW, BLUE, CYAN, MAGENTA, UNDERLINE, COLOUR_MAX };
 
@@ -20,8 +19,7 @@ unsigned term_columns(int fd);
 /*
  * text_safe() - a copy that does nothing to a terminal
  *
- * Control characters, also those above 0x7f, and line separators become "\x1b" and so on. Return: owned by
- * the caller.
+ * Control characters, also those above 0x7f, and line separators become "\x1b" and so on. Return: owned by the caller.
  */
 char *text_safe(const char *s);
 unsigned text_width(const char *s);
@@ -39,7 +37,6 @@ char *format_time(char *buffer, size_t n, uint64_t realtime); /* 2026-11-20 09:1
 /* Read what a user typed. Return: whether it was understood. */
 bool parse_size(const char *s, uint64_t default_unit, uint64_t *ret); /* "2G", "512MiB", "1.5TB" */
 bool parse_number(const char *s, uint64_t max, uint64_t *ret);
-/* "2026-11-20", "2026-11-20 09:15[:02[.5]]", "09:15[:02]", "now", "today", "yesterday", "-5min", "5min ago",
- * "@1234" */
+/* "2026-11-20", "2026-11-20 09:15[:02[.5]]", "09:15[:02]", "now", "today", "yesterday", "-5min", "5min ago", "@1234" */
 bool parse_time(const char *s, uint64_t now, uint64_t *ret);
 bool parse_span(const char *s, uint64_t *ret); /* "1h 30min" */

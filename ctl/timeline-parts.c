@@ -7,17 +7,15 @@
 
 const char *const life_words[LIFE_MAX] = {"not there", "off", "running", "paused", "crashed", "unknown"};
 
-/* ---- the axis
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the axis ------------------------------------------------------------------------------------------------------ */
 
 uint64_t axis_step(uint64_t span, unsigned most)
 {
-	static const uint64_t steps[] = {1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000,
-		500000, /* fractions of a second */
-		1000000, 2000000, 5000000, 10000000, 15000000, 30000000, 60000000, 120000000, 300000000,
-		600000000, 900000000, 1800000000, 3600000000, 7200000000, 10800000000, 21600000000,
-		43200000000, 86400000000, 172800000000, 604800000000, 1209600000000, 2592000000000,
-		7776000000000, 31536000000000};
+	static const uint64_t steps[] = {
+		1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, /* fractions of a second */
+		1000000, 2000000, 5000000, 10000000, 15000000, 30000000, 60000000, 120000000, 300000000, 600000000, 900000000,
+		1800000000, 3600000000, 7200000000, 10800000000, 21600000000, 43200000000, 86400000000, 172800000000,
+		604800000000, 1209600000000, 2592000000000, 7776000000000, 31536000000000};
 
 	for (size_t i = 0; i < ELEMENTS(steps); i++)
 		if (span / steps[i] <= (most ? most : 1))
@@ -34,8 +32,7 @@ uint64_t axis_first(uint64_t from, uint64_t step)
 	/* hours and days begin where they do here */
 	if (step >= 60 * USEC_PER_SEC && localtime_r(&t, &tm))
 		shift = (int64_t)tm.tm_gmtoff * (int64_t)USEC_PER_SEC;
-	return (uint64_t)(((int64_t)from + shift + (int64_t)step - 1) / (int64_t)step * (int64_t)step -
-			  shift);
+	return (uint64_t)(((int64_t)from + shift + (int64_t)step - 1) / (int64_t)step * (int64_t)step - shift);
 }
 
 void axis_label(char *buffer, size_t n, uint64_t time, uint64_t step)
@@ -55,19 +52,12 @@ void axis_label(char *buffer, size_t n, uint64_t time, uint64_t step)
 	else {
 		used = strftime(buffer, n, "%H:%M:%S", &tm);
 		if (step < USEC_PER_SEC)
-			(void)snprintf(buffer + used, n - used,
-				step >= 100000	? ".%lu"
-				: step >= 10000 ? ".%02lu"
-						: ".%03lu",
-				(unsigned long)(time % USEC_PER_SEC /
-						(step >= 100000		? 100000
-							: step >= 10000 ? 10000
-									: 1000)));
+			(void)snprintf(buffer + used, n - used, step >= 100000 ? ".%lu" : step >= 10000 ? ".%02lu" : ".%03lu",
+				(unsigned long)(time % USEC_PER_SEC / (step >= 100000 ? 100000 : step >= 10000 ? 10000 : 1000)));
 	}
 }
 
-/* ---- pieces
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- pieces -------------------------------------------------------------------------------------------------------- */
 
 const struct followed *timeline_followed(const struct timeline *t, const struct lane *l)
 {
@@ -141,8 +131,8 @@ double lane_share(const struct timeline *t, const struct lane *l)
 
 bool job_is_notable(const struct timeline *t, const struct job_span *j)
 {
-	static const char *const plain[] = {"start", "shutdown", "destroy", "suspend", "resume", "reset",
-		"reboot", "undefine", "pm-wakeup", "set-autostart", "rename"};
+	static const char *const plain[] = {"start", "shutdown", "destroy", "suspend", "resume", "reset", "reboot", "undefine",
+					    "pm-wakeup", "set-autostart", "rename"};
 	uint64_t to = j->to < t->to ? j->to : t->to, from = j->from > t->from ? j->from : t->from;
 
 	if (from > t->to || j->to < t->from)

@@ -4,9 +4,9 @@
 #include "timeline.h"
 
 /*
- * In the terminal: a line for each domain. Below it what jobs it had, where they are worth it; above all a
- * scale. A cell shows what the domain was for most of the cell's time, but nothing short is lost: what
- * differs from both neighbours has a cell of its own.
+ * In the terminal: a line for each domain. Below it what jobs it had, where they are worth it; above all a scale. A cell
+ * shows what the domain was for most of the cell's time, but nothing short is lost: what differs from both neighbours
+ * has a cell of its own.
  */
 
 #define CELL_RESTART (LIFE_MAX + MARK_MAX)
@@ -47,8 +47,7 @@ static void spaces(unsigned n)
 	printf("%*s", (int)n, "");
 }
 
-/* ---- the scale
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the scale ----------------------------------------------------------------------------------------------------- */
 
 static void print_scale(const struct canvas *v)
 {
@@ -87,9 +86,7 @@ static void print_scale(const struct canvas *v)
 	printf("%s\n", colour_off(t->c));
 }
 
-/* ---- lanes
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- lanes --------------------------------------------------------------------------------------------------------- */
 
 /* One life for each cell. */
 static void fill_cells(const struct canvas *v, const struct span *pieces, size_t n, unsigned *cells)
@@ -110,13 +107,10 @@ static void fill_cells(const struct canvas *v, const struct span *pieces, size_t
 			}
 		}
 	}
-	/* what was so short that it got no cell gets the one it began in, unless that was one of these
-	 * already */
+	/* what was so short that it got no cell gets the one it began in, unless that was one of these already */
 	for (size_t k = 0; k < n; k++) {
-		unsigned first = (unsigned)position(v, pieces[k].from),
-			 last = (unsigned)position(v, pieces[k].to);
-		/* what lasts no longer than its own report, as inactive between Added and Started, is
-		 * nobody's business */
+		unsigned first = (unsigned)position(v, pieces[k].from), last = (unsigned)position(v, pieces[k].to);
+		/* what lasts no longer than its own report, as inactive between Added and Started, is nobody's business */
 		bool seen = pieces[k].to - pieces[k].from < 20 * USEC_PER_MSEC;
 
 		for (unsigned i = first; i <= last && i < v->width; i++)
@@ -132,13 +126,14 @@ static void print_sign(const struct ctl *c, unsigned cell)
 		unsigned cell;
 		const char *text, *ascii;
 		enum colour colour;
-	} signs[] = {{LIFE_MAX + MARK_REBOOT, "↻", "R", CYAN}, {LIFE_MAX + MARK_TROUBLE, "✖", "!", RED},
-		{CELL_RESTART, "┊", "|", DIM}};
+	} signs[] = {{LIFE_MAX + MARK_REBOOT, "↻", "R", CYAN},
+		     {LIFE_MAX + MARK_TROUBLE, "✖", "!", RED},
+		     {CELL_RESTART, "┊", "|", DIM}};
 
 	for (size_t i = 0; i < ELEMENTS(signs); i++)
 		if (signs[i].cell == cell)
-			printf("%s%s%s%s", colour_off(c), colour_on(c, signs[i].colour),
-				c->utf8 ? signs[i].text : signs[i].ascii, colour_off(c));
+			printf("%s%s%s%s", colour_off(c), colour_on(c, signs[i].colour), c->utf8 ? signs[i].text : signs[i].ascii,
+				colour_off(c));
 }
 
 static void print_lane(const struct canvas *v, const struct lane *l)
@@ -197,12 +192,9 @@ static void print_jobs(const struct canvas *v, const struct lane *l)
 
 	for (size_t i = 0; i < l->n_jobs; i++) {
 		const struct job_span *j = &l->jobs[i];
-		unsigned first = (unsigned)position(v, j->from), end = (unsigned)(position(v, j->to) + 0.5),
-			 width;
+		unsigned first = (unsigned)position(v, j->from), end = (unsigned)(position(v, j->to) + 0.5), width;
 		enum colour colour = j->state == JOB_FAILED ? RED : j->state == JOB_CANCELLED ? YELLOW : CYAN;
-		const char *tail = j->state == JOB_FAILED      ? (c->utf8 ? "✖" : "!")
-				   : j->state == JOB_CANCELLED ? (c->utf8 ? "⊘" : "0")
-							       : "";
+		const char *tail = j->state == JOB_FAILED ? (c->utf8 ? "✖" : "!") : j->state == JOB_CANCELLED ? (c->utf8 ? "⊘" : "0") : "";
 
 		if (!job_is_notable(v->t, j))
 			continue;
@@ -215,8 +207,7 @@ static void print_jobs(const struct canvas *v, const struct lane *l)
 			spaces(v->names + 2);
 		any = true;
 		spaces(first - at);
-		printf("%s%s%s%s", colour_on(c, colour), c->utf8 ? (end > first + width ? "├" : "╵") : "'",
-			j->operation, tail);
+		printf("%s%s%s%s", colour_on(c, colour), c->utf8 ? (end > first + width ? "├" : "╵") : "'", j->operation, tail);
 		at = first + width;
 		for (; at + 1 < end && at + 1 < v->width; at++)
 			fputs(c->utf8 ? "─" : "-", stdout);
@@ -243,8 +234,7 @@ static void legend_entry(const struct canvas *v, unsigned *at, unsigned cell, co
 	spaces(*at ? 3 : v->names + 2);
 	*at += (*at ? 3 : 0) + width;
 	if (cell < LIFE_MAX)
-		printf("%s%s%s%s", colour_on(c, v->colours[cell]), v->glyphs[cell], v->glyphs[cell],
-			colour_off(c));
+		printf("%s%s%s%s", colour_on(c, v->colours[cell]), v->glyphs[cell], v->glyphs[cell], colour_off(c));
 	else
 		print_sign(c, cell);
 	printf(" %s", words);
@@ -278,8 +268,7 @@ int timeline_print(struct timeline *t, unsigned columns)
 	v.width = columns - v.names - 2 - 6;
 	choose_glyphs(&v);
 	if (!t->c->no_legend)
-		printf("%s – %s (%s)\n\n", format_time(from, sizeof(from), t->from),
-			format_time(to, sizeof(to), t->to),
+		printf("%s – %s (%s)\n\n", format_time(from, sizeof(from), t->from), format_time(to, sizeof(to), t->to),
 			format_span(length, sizeof(length), t->to - t->from));
 	print_scale(&v);
 	for (size_t i = 0; i < t->n_lanes; i++) {

@@ -8,8 +8,8 @@
 #include "show.h"
 
 /*
- * Reading. An event tells the state after it; the state before the first one is read from the event that it
- * names as its previous, or else follows from what the grammar of events allows.
+ * Reading. An event tells the state after it; the state before the first one is read from the event that it names as
+ * its previous, or else follows from what the grammar of events allows.
  */
 
 static void *grow(void *list, size_t n, size_t size)
@@ -18,17 +18,13 @@ static void *grow(void *list, size_t n, size_t size)
 	return n & (n - 1) ? list : reallocarray(list, n ? n * 2 : 1, size);
 }
 
-/* ---- lanes
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- lanes --------------------------------------------------------------------------------------------------------- */
 
 static struct lane *find_lane(struct timeline *t, const char *path)
 {
 	json_object *number;
 
-	return t->index && json_object_object_get_ex(t->index, path, &number)
-		       ? t->lanes[json_object_get_int64(number)]
-		       : NULL;
+	return t->index && json_object_object_get_ex(t->index, path, &number) ? t->lanes[json_object_get_int64(number)] : NULL;
 }
 
 static struct lane *lane_of(struct timeline *t, const char *path, const char *name)
@@ -103,8 +99,7 @@ static int add_mark(struct lane *l, uint64_t time, enum mark_kind kind, const ch
 		return out_of_memory();
 	l->marks = more;
 	more[l->n_marks] = (struct mark){.time = time, .kind = kind};
-	(void)snprintf(more[l->n_marks].text, sizeof(more->text), "%s%s%s%s", text, *reason ? " (" : "",
-		reason, *reason ? ")" : "");
+	(void)snprintf(more[l->n_marks].text, sizeof(more->text), "%s%s%s%s", text, *reason ? " (" : "", reason, *reason ? ")" : "");
 	l->n_marks++;
 	return EXIT_OK;
 }
@@ -122,8 +117,7 @@ static enum life life_of(json_object *properties)
 	return LIFE_RUNNING;
 }
 
-/* ---- before the first event
- * ---------------------------------------------------------------------------------------- */
+/* ---- before the first event ---------------------------------------------------------------------------------------- */
 
 /* What must have been, for this event to be legal. */
 static enum life life_before(const char *event, enum life after)
@@ -131,9 +125,9 @@ static enum life life_before(const char *event, enum life after)
 	static const struct {
 		const char *event;
 		enum life before;
-	} table[] = {{"Added", LIFE_NONE}, {"Started", LIFE_OFF}, {"Removed", LIFE_OFF},
-		{"Resumed", LIFE_PAUSED}, {"Suspended", LIFE_RUNNING}, {"PMSuspended", LIFE_RUNNING},
-		{"Crashed", LIFE_RUNNING}, {"Shutdown", LIFE_RUNNING}, {"Stopped", LIFE_RUNNING}};
+	} table[] = {{"Added", LIFE_NONE}, {"Started", LIFE_OFF}, {"Removed", LIFE_OFF}, {"Resumed", LIFE_PAUSED},
+		     {"Suspended", LIFE_RUNNING}, {"PMSuspended", LIFE_RUNNING}, {"Crashed", LIFE_RUNNING},
+		     {"Shutdown", LIFE_RUNNING}, {"Stopped", LIFE_RUNNING}};
 
 	for (size_t i = 0; i < ELEMENTS(table); i++)
 		if (strcmp(table[i].event, event) == 0)
@@ -154,16 +148,15 @@ static enum life look_before(struct timeline *t, json_object *event, enum life a
 	return life_of(properties);
 }
 
-/* ---- events
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- events -------------------------------------------------------------------------------------------------------- */
 
 static int take_domain(struct timeline *t, json_object *event)
 {
 	static const struct {
 		const char *event;
 		enum mark_kind kind;
-	} marks[] = {{"Rebooted", MARK_REBOOT}, {"Crashed", MARK_TROUBLE}, {"IOError", MARK_TROUBLE},
-		{"Watchdog", MARK_TROUBLE}, {"ControlError", MARK_TROUBLE}, {"MemoryFailure", MARK_TROUBLE}};
+	} marks[] = {{"Rebooted", MARK_REBOOT}, {"Crashed", MARK_TROUBLE}, {"IOError", MARK_TROUBLE}, {"Watchdog", MARK_TROUBLE},
+		     {"ControlError", MARK_TROUBLE}, {"MemoryFailure", MARK_TROUBLE}};
 	const char *name = json_text(event, "event"), *reason = json_text(event, "reason");
 	uint64_t time = json_number(event, "timestamp");
 	json_object *properties = NULL, *details = NULL;
@@ -187,8 +180,7 @@ static int take_domain(struct timeline *t, json_object *event)
 	if (strcmp(name, "Added") == 0)
 		l->added = time;
 	/* that a first listing finds it as it is needs no mark */
-	if (r == EXIT_OK && after != l->life && json_true(details, "inferred") &&
-		time - l->added > 100 * USEC_PER_MSEC)
+	if (r == EXIT_OK && after != l->life && json_true(details, "inferred") && time - l->added > 100 * USEC_PER_MSEC)
 		r = add_mark(l, time, MARK_INFERRED, name, "inferred");
 	l->life = after;
 	return r == EXIT_OK ? add_span(l, time, after) : r;
@@ -251,10 +243,8 @@ static int take_job(struct timeline *t, json_object *event)
 			return out_of_memory();
 		l->jobs = more;
 		j = &more[l->n_jobs];
-		*j = (struct job_span){.path = strdup(path),
-			.operation = text_safe(json_text(properties, "Operation")),
-			.from = from_here ? json_number(event, "timestamp") : 0,
-			.to = UINT64_MAX};
+		*j = (struct job_span){.path = strdup(path), .operation = text_safe(json_text(properties, "Operation")),
+				       .from = from_here ? json_number(event, "timestamp") : 0, .to = UINT64_MAX};
 		if (!j->path || !j->operation)
 			return out_of_memory();
 		l->n_jobs++;
@@ -283,8 +273,7 @@ static int take_event(struct timeline *t, json_object *event)
 	return r;
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------------------- */
 
 static int read_all(struct timeline *t, uint64_t end)
 {
@@ -307,8 +296,7 @@ static int read_all(struct timeline *t, uint64_t end)
 /* Those to which nothing happened were all the time what they are now. */
 static int add_quiet(struct timeline *t, json_object *view)
 {
-	json_object_object_foreach(view, path, properties)
-	{
+	json_object_object_foreach(view, path, properties) {
 		_cleanup_(json_putp) json_object *event = NULL;
 		struct lane *l;
 
@@ -352,8 +340,7 @@ static int find_begin(struct timeline *t)
 
 	all.kinds = KINDS_ALL;
 	r = follower_seek(&all, &oldest);
-	if (r == EXIT_OK && follower_fetch(&all, 0, 1, true, &events, &more, &e) >= 0 &&
-		json_object_array_length(events))
+	if (r == EXIT_OK && follower_fetch(&all, 0, 1, true, &events, &more, &e) >= 0 && json_object_array_length(events))
 		t->begin = json_number(json_object_array_get_idx(events, 0), "timestamp");
 	t->c->connection = only;
 	return r;
@@ -381,10 +368,9 @@ static int read_timeline(struct timeline *t, const struct moment *since, const s
 	if (r != EXIT_OK)
 		return r;
 	t->to = until->what == MOMENT_TIME ? until->time : now;
-	t->from = since->what == MOMENT_TIME	 ? since->time
+	t->from = since->what == MOMENT_TIME ? since->time
 		  : since->what == MOMENT_OLDEST ? t->begin
-		  : t->to > 3600 * USEC_PER_SEC	 ? t->to - 3600 * USEC_PER_SEC
-						 : 0;
+		  : t->to > 3600 * USEC_PER_SEC ? t->to - 3600 * USEC_PER_SEC : 0;
 	/* an hour of nothing in front of five minutes of history is no picture */
 	if (since->what == MOMENT_NONE && t->begin > t->from && t->begin < t->to)
 		t->from = t->begin;
@@ -402,8 +388,7 @@ static int read_timeline(struct timeline *t, const struct moment *since, const s
 	return r;
 }
 
-/* ---- the verb
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the verb ------------------------------------------------------------------------------------------------------ */
 
 static void timeline_clear(struct timeline *t)
 {
@@ -460,21 +445,18 @@ int verb_timeline(struct ctl *c, const struct verb *v, char **args, int n)
 
 	if (c->json != JSON_OFF)
 		return usage_error("timeline draws; “vireoctl events --json” has the same for programs");
-	if (is_given(c, "width") &&
-		(!parse_number(given_value(c, "width"), 10000, &width) || width < (svg ? 400 : 40)))
+	if (is_given(c, "width") && (!parse_number(given_value(c, "width"), 10000, &width) || width < (svg ? 400 : 40)))
 		return usage_error("--width: from %d to 10000", svg ? 400 : 40);
 	if (is_given(c, "since"))
 		r = moment_parse("since", given_value(c, "since"), &since);
 	if (r == EXIT_OK && is_given(c, "until"))
 		r = moment_parse("until", given_value(c, "until"), &until);
-	if (r == EXIT_OK &&
-		(since.what == MOMENT_VERSION || until.what == MOMENT_VERSION || until.what == MOMENT_OLDEST))
+	if (r == EXIT_OK && (since.what == MOMENT_VERSION || until.what == MOMENT_VERSION || until.what == MOMENT_OLDEST))
 		r = usage_error("a timeline has times: say --since and --until as times, or --since=oldest");
 	if (r == EXIT_OK)
 		r = read_timeline(&t, &since, &until);
 	if (r == EXIT_OK && t.n_lanes == 0) {
-		complain(n ? "no domain of that name was there in that time"
-			   : "no domain was there in that time");
+		complain(n ? "no domain of that name was there in that time" : "no domain was there in that time");
 		r = EXIT_NOT_FOUND;
 	} else if (r == EXIT_OK && svg)
 		r = write_svg(&t, svg, (unsigned)width);

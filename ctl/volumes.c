@@ -46,9 +46,7 @@ static int new_operation(struct ctl *c, const struct verb *v, const char *name, 
 	_cleanup_(freep) char *path = NULL;
 	int r = resolve(c, KINDS(v->operation->kind), name, &path);
 
-	return r == EXIT_OK ? client_new_call(
-				      c, ret, path, kind_interfaces[v->operation->kind], v->operation->member)
-			    : r;
+	return r == EXIT_OK ? client_new_call(c, ret, path, kind_interfaces[v->operation->kind], v->operation->member) : r;
 }
 
 /* blockcopy NAME DISK TARGET: a file or a device; --xml says it all instead. */
@@ -71,9 +69,8 @@ int verb_blockcopy(struct ctl *c, const struct verb *v, char **args, int n)
 		safe = path ? escape_xml(path) : NULL;
 		format = escape_xml(is_given(c, "format") ? given_value(c, "format") : "raw");
 		if (r == EXIT_OK &&
-			(!safe || !format ||
-				asprintf(&xml, "<disk type='%s'><driver type='%s'/><source %s='%s'/></disk>",
-					block ? "block" : "file", format, block ? "dev" : "file", safe) < 0))
+		    (!safe || !format || asprintf(&xml, "<disk type='%s'><driver type='%s'/><source %s='%s'/></disk>",
+						block ? "block" : "file", format, block ? "dev" : "file", safe) < 0))
 			r = out_of_memory();
 	}
 	if (r == EXIT_OK)
@@ -118,8 +115,7 @@ int verb_vol_create(struct ctl *c, const struct verb *v, char **args, int n)
 
 	if (n == 2) {
 		if (is_given(c, "format") || is_given(c, "allocation"))
-			return usage_error("--format and --allocation go with NAME and SIZE; a file says all "
-					   "that itself");
+			return usage_error("--format and --allocation go with NAME and SIZE; a file says all that itself");
 		r = read_text_file(args[1], &xml);
 	} else {
 		if (!parse_size(args[2], 1, &capacity))
@@ -129,12 +125,11 @@ int verb_vol_create(struct ctl *c, const struct verb *v, char **args, int n)
 		name = escape_xml(args[1]);
 		format = is_given(c, "format") ? escape_xml(given_value(c, "format")) : NULL;
 		if (!name || (is_given(c, "format") && !format) ||
-			asprintf(&target, "%s%s%s", format ? "<target><format type='" : "",
-				format ? format : "", format ? "'/></target>" : "") < 0 ||
-			asprintf(&xml,
-				"<volume><name>%s</name><allocation unit='bytes'>%lu</allocation>"
-				"<capacity unit='bytes'>%lu</capacity>%s</volume>",
-				name, (unsigned long)allocation, (unsigned long)capacity, target) < 0)
+		    asprintf(&target, "%s%s%s", format ? "<target><format type='" : "", format ? format : "",
+			    format ? "'/></target>" : "") < 0 ||
+		    asprintf(&xml, "<volume><name>%s</name><allocation unit='bytes'>%lu</allocation>"
+				   "<capacity unit='bytes'>%lu</capacity>%s</volume>",
+			    name, (unsigned long)allocation, (unsigned long)capacity, target) < 0)
 			return out_of_memory();
 	}
 	if (r == EXIT_OK)
@@ -145,8 +140,7 @@ int verb_vol_create(struct ctl *c, const struct verb *v, char **args, int n)
 	return r < 0 ? client_failed(c, args[0], NULL, r) : operate_message(c, v, m, args[1]);
 }
 
-/* vol upload and download POOL VOLUME FILE. The broker gets the file itself: it is this user who may read it.
- */
+/* vol upload and download POOL VOLUME FILE. The broker gets the file itself: it is this user who may read it. */
 int verb_vol_transfer(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
@@ -159,8 +153,7 @@ int verb_vol_transfer(struct ctl *c, const struct verb *v, char **args, int n)
 	if (standard)
 		fd = up ? STDIN_FILENO : STDOUT_FILENO;
 	else
-		fd = up ? open(args[2], O_RDONLY | O_CLOEXEC)
-			: open(args[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		fd = up ? open(args[2], O_RDONLY | O_CLOEXEC) : open(args[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return usage_error("cannot open %s: %s", args[2], strerror(errno));
 	/* the words would be among the data */

@@ -10,9 +10,8 @@
 #include "show.h"
 
 /*
- * watch and events. Both read history by GetEvents, which is exact: from a version on, each event once, or a
- * refusal. watch outlives the broker and the bus; whatever it could not follow without a gap, it lists again
- * and says so.
+ * watch and events. Both read history by GetEvents, which is exact: from a version on, each event once, or a refusal.
+ * watch outlives the broker and the bus; whatever it could not follow without a gap, it lists again and says so.
  */
 
 #define POLL_LIMIT (20 * USEC_PER_SEC)
@@ -58,15 +57,13 @@ static void notice(struct watch *w, const char *key, const char *reason, const c
 	fflush(stdout);
 }
 
-/* ---- listing again
- * ------------------------------------------------------------------------------------------------- */
+/* ---- listing again ------------------------------------------------------------------------------------------------- */
 
 static void print_difference(struct watch *w, const char *path, json_object *now, const char *what)
 {
 	struct follower *f = &w->f;
 	char label[256], buffer[256];
-	const char *name =
-		*json_text(now, "Name") ? json_text(now, "Name") : label_of(path, label, sizeof(label));
+	const char *name = *json_text(now, "Name") ? json_text(now, "Name") : label_of(path, label, sizeof(label));
 
 	if (f->c->json != JSON_OFF) {
 		_cleanup_(json_putp) json_object *o = json_object_new_object();
@@ -78,12 +75,10 @@ static void print_difference(struct watch *w, const char *path, json_object *now
 		return;
 	}
 	{
-		_cleanup_(freep) char *safe =
-			text_safe(*name ? name : object_name(now, buffer, sizeof(buffer)));
+		_cleanup_(freep) char *safe = text_safe(*name ? name : object_name(now, buffer, sizeof(buffer)));
 
-		printf("   %s%s%s  %s  %s%s%s\n", colour_on(f->c, BOLD), safe ? safe : "", colour_off(f->c),
-			what, colour_on(f->c, state_colour(json_text(now, "State"))), json_text(now, "State"),
-			colour_off(f->c));
+		printf("   %s%s%s  %s  %s%s%s\n", colour_on(f->c, BOLD), safe ? safe : "", colour_off(f->c), what,
+			colour_on(f->c, state_colour(json_text(now, "State"))), json_text(now, "State"), colour_off(f->c));
 	}
 }
 
@@ -105,18 +100,15 @@ static bool differs(json_object *a, json_object *b)
 
 static void print_differences(struct watch *w, json_object *before)
 {
-	json_object_object_foreach(w->f.view, path, now)
-	{
+	json_object_object_foreach(w->f.view, path, now) {
 		json_object *was;
 		bool known = json_object_object_get_ex(before, path, &was);
 
 		if (kind_from_path(path) != KIND_JOB && (!known || differs(was, now)))
 			print_difference(w, path, now, known ? "changed" : "new");
 	}
-	json_object_object_foreach(before, old_path, was)
-	{
-		if (kind_from_path(old_path) != KIND_JOB &&
-			!json_object_object_get_ex(w->f.view, old_path, NULL))
+	json_object_object_foreach(before, old_path, was) {
+		if (kind_from_path(old_path) != KIND_JOB && !json_object_object_get_ex(w->f.view, old_path, NULL))
 			print_difference(w, old_path, was, "gone");
 	}
 }
@@ -126,9 +118,9 @@ static int relist(struct watch *w, const char *error_name)
 	static const struct {
 		const char *error, *reason, *text;
 	} texts[] = {{"Gone", "gone", "history does not reach back so far"},
-		{"EpochChanged", "epoch-changed", "the broker has lost its history and begun a new epoch"},
-		{"FutureVersion", "future-version", "the broker has not come so far yet"},
-		{"AccessChanged", "access-changed", "what this user may see has changed"}};
+		     {"EpochChanged", "epoch-changed", "the broker has lost its history and begun a new epoch"},
+		     {"FutureVersion", "future-version", "the broker has not come so far yet"},
+		     {"AccessChanged", "access-changed", "what this user may see has changed"}};
 	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
 	_cleanup_(json_putp) json_object *before = json_object_get(w->f.view);
 	const char *dot = strrchr(error_name, '.'), *text = error_name, *reason = "error";
@@ -145,8 +137,7 @@ static int relist(struct watch *w, const char *error_name)
 			return EXIT_OK; /* the next fetch meets it again */
 		return client_failed(w->f.c, "cannot list again", &e, r);
 	}
-	notice(w, "relisted", reason,
-		"%s: listed again at version %lu; what happened in between is not known", text,
+	notice(w, "relisted", reason, "%s: listed again at version %lu; what happened in between is not known", text,
 		(unsigned long)w->f.after);
 	if (before)
 		print_differences(w, before);
@@ -154,9 +145,7 @@ static int relist(struct watch *w, const char *error_name)
 	return EXIT_OK;
 }
 
-/* ---- loss
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- loss ---------------------------------------------------------------------------------------------------------- */
 
 static int reconnect(struct watch *w)
 {
@@ -193,9 +182,7 @@ static int handle_error(struct watch *w, sd_bus_error *e, int r)
 	return reconnect(w);
 }
 
-/* ---- watch
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- watch --------------------------------------------------------------------------------------------------------- */
 
 static int print_events(struct watch *w, json_object *events)
 {
@@ -222,8 +209,7 @@ static void warn_of_unknown(struct watch *w)
 	for (int i = 0; i < w->n; i++) {
 		bool found = strpbrk(w->names[i], "*?[") != NULL;
 
-		json_object_object_foreach(w->f.view, path, properties)
-		{
+		json_object_object_foreach(w->f.view, path, properties) {
 			_cleanup_(json_putp) json_object *event = NULL;
 
 			if (found)
@@ -281,8 +267,7 @@ int verb_watch(struct ctl *c, const struct verb *v, char **args, int n)
 	return r < 0 ? EXIT_OK : r;
 }
 
-/* ---- events
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- events -------------------------------------------------------------------------------------------------------- */
 
 /* The last so many. */
 struct tail {
@@ -339,8 +324,7 @@ static int read_history(struct watch *w, uint64_t until, uint64_t until_time, st
 		for (size_t i = 0; i < json_object_array_length(events) && r == EXIT_OK; i++) {
 			json_object *event = json_object_array_get_idx(events, i);
 
-			if (json_number(event, "version") > until ||
-				json_number(event, "timestamp") > until_time)
+			if (json_number(event, "version") > until || json_number(event, "timestamp") > until_time)
 				return EXIT_OK;
 			if (is_wanted(w, event))
 				r = tail ? tail_add(tail, event) : event_print(&w->f, event);
