@@ -13,6 +13,7 @@ With --kvm: on a private libvirtd with real QEMU guests, and virsh acts from out
 import argparse
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -59,7 +60,8 @@ class Demo:
         self.recorder = Recorder(self.bus)
         self.recorder.watchers.append(self.show)
         scope.defer(self.end_vireod)
-        self.story = []
+        self.variables = {}
+        self.seen = {}
 
     # What is shown
 
@@ -82,37 +84,46 @@ class Demo:
         state = event.properties.get('State', '') if event.kind != 'Job' else ''
         previous = f'after {event.previous}' if event.previous else 'new'
         print(f'  {paint("33", f"{event.version:>6}")} {previous:<11} {event.kind:<11} '
-              f'{text:<18} {paint("1;32", event.event)}{reason}'
+              f'{text:<24} {paint("1;32", event.event)}{reason}'
               f'{f" → {state}" if state else ""}{paint("35", "  inferred") if event.inferred else ""}')
 
-    def command(self, *argv, quiet=False, lines=None, fails=False):
+    def let(self, name, value):
+        """Give a long word a short name, as at a shell; commands are shown with that."""
+        plain = re.fullmatch(r'[\w/]+', value)
+        self.variables[value] = f'${name}' if plain else f'"${name}"'
+        print(f'  {paint("1", "$ " + name)}={value if plain else chr(34) + value + chr(34)}')
+
+    def shown(self, argument):
+        return self.variables.get(argument) or (argument if re.fullmatch(r'[\w@%+=:,./$-]+', argument)
+                                                else shlex.quote(argument))
+
+    def command(self, *argv, fails=False):
         """Show a command and run it; return what it printed."""
-        shown = ' '.join(a if a.startswith('$') else shlex.quote(a) for a in argv)
-        shown = shown.replace(NAME + ' ' + ROOT, f'{NAME} {ROOT}')
-        if len(shown) > 160:
-            shown = shown[:150] + ' …'
-        print(f'  {paint("1", "$ " + shown)}')
+        print(f'  {paint("1", "$ " + " ".join(map(self.shown, argv)))}')
+        environment = dict(os.environ, LC_ALL='C.UTF-8')
         if argv[0] == 'busctl':
             argv = ['busctl', f'--address={self.bus.address}', '--no-pager', *argv[1:]]
+            # the only way to have busctl tell the name of an error
+            environment['SYSTEMD_LOG_LEVEL'] = 'debug' if fails else 'info'
         elif argv[0] == 'virsh':
             argv = self.virsh.argv(*argv[1:])
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=120, check=False)
-        output = done.stdout.rstrip()
+                              text=True, timeout=120, check=False, env=environment)
         if (done.returncode != 0) != fails:
-            self.fail(f'{" ".join(argv)} ended with {done.returncode}: {output}')
-        if not quiet and output:
-            shown = output.splitlines()
-            for line in shown[:lines]:
-                print(f'    {line[:150].rstrip()}')
-            if lines and len(shown) > lines:
-                print(f'    … {len(shown) - lines} more lines')
-        return output
+            self.fail(f'{" ".join(argv)} ended with {done.returncode}: {done.stdout}')
+        names = re.findall(r'type=error .*error-name=(\S+)', done.stdout)
+        lines = [line for line in done.stdout.splitlines()
+                 if line.strip() and not (fails and re.match(r'(Bus |Got |Sent |sd-bus: )', line))]
+        for line in lines:
+            print(f'    {line.rstrip()}')
+        if fails and argv[0] == 'busctl':
+            print(f'    {paint("31", names[-1] if names else "no name")}')
+            if not names or not names[-1].startswith(f'{NAME}.Error.'):
+                self.fail(f'the error has the name {names}')
 
     def call(self, path, interface, method, signature='a{sv}', *arguments, **options):
         """Call a method by busctl, as somebody at a shell would. Options (a{sv}) at the end stay empty."""
-        return self.command('busctl', 'call', NAME, path, f'{NAME}.{interface}', method, signature, *arguments, '0',
-                            **options)
+        self.command('busctl', 'call', NAME, path, f'{NAME}.{interface}', method, signature, *arguments, '0', **options)
 
     def fail(self, text):
         self.failures.append(text)
@@ -141,8 +152,6 @@ class Demo:
             self.fail(f'{path}: {", ".join(events)} should have come; there came {", ".join(heard) or "nothing"}')
         return found
 
-    seen = {}
-
     def owner_pid(self):
         return self.client.call('/org/freedesktop/DBus', 'org.freedesktop.DBus', 'GetConnectionUnixProcessID', '(s)',
                                 NAME, name='org.freedesktop.DBus')
@@ -164,11 +173,11 @@ class Demo:
     def activate(self, what):
         self.title('1. The first call starts the broker')
         self.say(f'A private bus was started, and told how to start vireod on {what}. Nothing runs yet: '
-                 'the bus activates it for the first client. To look on from another terminal:')
-        print(f'    BUS={self.bus.address}\n    busctl --address=$BUS tree {NAME}\n')
+                 'the bus activates it for the first client. Each command below is busctl --address=$BUS …, or virsh -c '
+                 '$URI …, shown without that. To look on from another terminal:')
+        print(f'    BUS={self.bus.address}\n    busctl --address=$BUS monitor {NAME}\n')
         self.command('busctl', 'tree', NAME)
         self.connection = f'{ROOT}/connection/{self.label}'
-        self.seen = {}
         self.settled()
 
     def settled(self):
@@ -220,6 +229,7 @@ def on_test_driver(demo):
     c = demo.connection
     test = demo.client.lookup('test')
     demo.command('busctl', 'call', NAME, ROOT, f'{NAME}.Manager', 'LookupDomain', 's', 'test')
+    demo.let('TEST', test)
     demo.command('busctl', 'get-property', NAME, test, f'{NAME}.Domain', 'Name', 'State', 'Reason', 'Persistent',
                  'Memory', 'Version')
 
@@ -235,8 +245,11 @@ def on_test_driver(demo):
 
     demo.title('4. A domain\'s whole life')
     path = f'{c}/domain/_11111111_2222_3333_4444_555555555555'
+    demo.let('CONNECTION', c)
+    demo.let('XML', TEST_DOMAIN)
     demo.call(c, 'Connection', 'DefineDomain', 'sa{sv}', TEST_DOMAIN)
     demo.expect(path, 'Added', 'Defined')
+    demo.let('DOMAIN', path)
     demo.call(path, 'Domain', 'Start')
     demo.expect(path, 'Started')
     demo.call(path, 'Domain', 'Undefine')
@@ -247,8 +260,10 @@ def on_test_driver(demo):
 
     demo.title('5. Storage pools')
     pool = f'{c}/pool/_99999999_2222_3333_4444_555555555555'
+    demo.let('XML', TEST_POOL)
     demo.call(c, 'Connection', 'DefinePool', 'sa{sv}', TEST_POOL)
     demo.expect(pool, 'Added', 'Defined')
+    demo.let('POOL', pool)
     demo.call(pool, 'StoragePool', 'Start')
     demo.expect(pool, 'Started')
     demo.call(pool, 'StoragePool', 'Refresh')
@@ -296,6 +311,7 @@ def on_kvm(demo, daemon):
     demo.command('virsh', 'resume', 'one')
     demo.expect(one, 'Resumed')
     demo.command('virsh', 'domrename', 'one', 'uno', fails=True)
+    demo.let('ONE', one)
     demo.command('busctl', 'get-property', NAME, one, f'{NAME}.Domain', 'Name', 'State', 'Reason', 'ID', 'Version')
 
     demo.title('4. A guest that switches itself off, and one that panics')
@@ -313,8 +329,12 @@ def on_kvm(demo, daemon):
     demo.expect(one, 'Resumed')
     (daemon.directory / 'pool').mkdir()
     pool = f'{c}/pool/_99999999_2222_3333_4444_555555555555'
-    demo.call(c, 'Connection', 'DefinePool', 'sa{sv}', TEST_POOL.replace('/nowhere/at/all', str(daemon.directory / 'pool')))
+    xml_of_pool = TEST_POOL.replace('/nowhere/at/all', str(daemon.directory / 'pool'))
+    demo.let('CONNECTION', c)
+    demo.let('XML', xml_of_pool)
+    demo.call(c, 'Connection', 'DefinePool', 'sa{sv}', xml_of_pool)
     demo.expect(pool, 'Added', 'Defined')
+    demo.let('POOL', pool)
     demo.call(pool, 'StoragePool', 'Start')
     demo.expect(pool, 'Started')
     demo.command('virsh', 'pool-destroy', 'images')
@@ -351,8 +371,8 @@ def main():
         if options.kvm:
             reason = libvirtd.missing() or guests.missing()
             if reason:
-                print(f'demo: {reason}', file=sys.stderr)
-                return 1
+                print(f'SKIP: this demo can\'t be shown here: {reason}')
+                return 77
             daemon = libvirtd.Libvirtd(scope, 'demo')
             uri = f'kvm={daemon.uri}'
         demo = Demo(scope, options.build, uri)

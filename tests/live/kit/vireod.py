@@ -108,13 +108,14 @@ class Client:
 class Vireod(Client):
     """A vireod on a private bus, recorded from before its first word."""
 
-    def __init__(self, scope, bus, *connections, state=None, arguments=(), start=True, environment=None):
+    def __init__(self, scope, bus, *connections, state=None, arguments=(), start=True, environment=None,
+                 wrapper=()):
         super().__init__(bus)
         self._scope = scope
         self.bus = bus
         self.state = state or scope.directory('state')
         self.log_path = scope.directory() / 'vireod.log'
-        self._argv = [executable(), f'--address={bus.address}', f'--state-directory={self.state}',
+        self._argv = [*wrapper, executable(), f'--address={bus.address}', f'--state-directory={self.state}',
                       *(f'--connect={uri}' for uri in connections), *arguments]
         self._environment = dict(os.environ, **(environment or {}))
         self._environment.pop('NOTIFY_SOCKET', None)
