@@ -17,7 +17,7 @@ from kit.loop import settle, wait_for
 from pools_networks import NET, POOL
 
 DOMAINS = 6
-ROUNDS = 30  # commands of each script
+ROUNDS = 20  # commands of each script
 
 
 class Storm:
@@ -34,7 +34,9 @@ class Storm:
             name = f'd{i}'
             act = guests.IDLE if i % 3 else guests.POWEROFF
             path = directory / f'{name}.xml'
-            path.write_text(guests.domain_xml(name, guests.image(libvirtd.images, act, wait=0.1)))
+            # what KVM does is the same to libvirt; where it is itself emulated, six of its guests are a machine's whole time
+            kind = None if i < 2 else 'qemu'
+            path.write_text(guests.domain_xml(name, guests.image(libvirtd.images, act, wait=0.1), kind=kind))
             self.xml[name] = path
         for name in ('p0', 'p1'):
             (libvirtd.directory / name).mkdir()
@@ -159,7 +161,7 @@ def main(test):
     middle('libvirtd frozen until the broker gives it up', frozen_long, 10)
     middle('libvirtd killed twice', lambda: (libvirtd.kill(), libvirtd.start(), storm.some(recorder, 5),
                                              libvirtd.kill(), libvirtd.start()))
-    test.check(vireod.alive(), 'vireod has ended')
+    test.check(vireod.alive(), f'vireod has ended, with {vireod.process.returncode}')
     test.check(any(e.event == 'Disconnected' for e in recorder.events), 'it never noticed a loss')
     story = test.judge(vireod, f'the storm of seed {seed}')
     test.check(story.events > 200, f'not much of a storm: {story.events} events')

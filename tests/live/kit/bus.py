@@ -60,9 +60,11 @@ class Bus:
         config = self.directory / 'bus.conf'
         config.write_text(self._config(services, include))
         self._read, write = os.pipe()
-        self.process = scope.spawn(
-            [*prefix, 'dbus-daemon', f'--config-file={config}', '--nofork', '--nosyslog', f'--print-address={write}'],
-            pass_fds=[write], stderr=(self.directory / 'log').open('w'), env=environment)
+        with (self.directory / 'log').open('w') as log:
+            self.process = scope.spawn(
+                [*prefix, 'dbus-daemon', f'--config-file={config}', '--nofork', '--nosyslog',
+                 f'--print-address={write}'],
+                pass_fds=[write], stderr=log, env=environment)
         os.close(write)
         with os.fdopen(self._read) as ready:
             if not ready.readline():
@@ -95,11 +97,11 @@ class BrokerBus:
         path = self.directory / 'socket'
         self.address = f'unix:path={path}'
         ours, its = socket.socketpair()
-        with its:
+        with its, (self.directory / 'log').open('w') as log:
             self.process = scope.spawn(
                 ['dbus-broker', '--controller', str(its.fileno()), '--machine-id', _machine_id(),
                  '--max-bytes', str(1 << 30), '--max-objects', str(1 << 20), '--max-matches', str(1 << 16)],
-                pass_fds=[its.fileno()], stderr=(self.directory / 'log').open('w'))
+                pass_fds=[its.fileno()], stderr=log)
         stream = Gio.Socket.new_from_fd(ours.detach()).connection_factory_create_connection()
         self._controller = Gio.DBusConnection.new_sync(
             stream, None, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT, None, None)

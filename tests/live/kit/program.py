@@ -98,6 +98,8 @@ class Test:
     def print_logs(self):
         for daemon in self._vireods:
             lines = daemon.log().splitlines()
+            if daemon.process is not None and not daemon.alive():
+                print(f'-- vireod ended with {daemon.process.returncode}')
             print(f'-- the last of {len(lines)} lines of vireod\'s log:')
             print('\n'.join(lines[-40:]))
 
