@@ -3,6 +3,8 @@
 
 import re
 
+from .virsh import VirshError
+
 STATES = {'running': 'running', 'idle': 'blocked', 'paused': 'paused', 'in shutdown': 'shutdown',
           'shut off': 'shutoff', 'crashed': 'crashed', 'pmsuspended': 'pmsuspended', 'no state': 'nostate'}
 
@@ -17,6 +19,15 @@ def _kib(text):
 
 def domains(virsh):
     """Return {uuid: properties} of all domains."""
+    for _ in range(10):
+        try:
+            return _domains(virsh)
+        except VirshError:
+            continue  # one went between two questions
+    return _domains(virsh)
+
+
+def _domains(virsh):
     truth = {}
     for uuid in virsh('list', '--all', '--uuid').split():
         info = _fields(virsh('dominfo', uuid))
