@@ -364,6 +364,7 @@ int job_follow(struct ctl *c, const char *job, const char *name, const char *wha
 	sd_bus_slot_unref(j.wait_slot);
 	sd_bus_slot_unref(j.match_slot);
 	sd_bus_slot_unref(j.cancel_slot);
+	progress_clear_line(&j.progress);
 	json_object_put(j.properties);
 	free(j.failure);
 	return r;

@@ -44,7 +44,9 @@ void progress_clear_line(struct progress *p)
 		fputs("\r\033[K", stderr);
 	fflush(stderr);
 	p->clean = true;
+	free(TAKE(p->drawn));
 }
+
 
 static void bar_bounded(const struct ctl *c, double percent, unsigned width, FILE *f)
 {
@@ -120,7 +122,9 @@ void progress_draw(struct progress *p, bool cancelling)
 		left = NULL;
 		return;
 	}
-	used = text_width(left) + text_width(right) + 3;
+	used = text_width(right);
+	p->room = used > p->room ? used : p->room;
+	used = text_width(left) + p->room + 3;
 	width = columns > used + 10 ? columns - used : 0;
 	width = width > 40 ? 40 : width;
 	f = open_memstream(&line, &size);
@@ -140,7 +144,11 @@ void progress_draw(struct progress *p, bool cancelling)
 	if (fclose(f) == EOF)
 		return;
 	cut = text_fit(p->c, line, columns - 1);
-	fprintf(stderr, "\r%s\033[K", cut ? cut : "");
+	if (!cut || (p->drawn && strcmp(cut, p->drawn) == 0))
+		return;
+	fprintf(stderr, "\r%s\033[K", cut);
 	fflush(stderr);
 	p->clean = false;
+	free(p->drawn);
+	p->drawn = TAKE(cut);
 }

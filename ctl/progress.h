@@ -12,6 +12,8 @@ struct progress {
 	uint64_t begun;	   /* when it was first looked at: short jobs show no bar */
 	uint64_t measured; /* when bytes were measured last */
 	uint64_t bytes;
+	unsigned room;	   /* for the figures: so much they once took; the bar does not jump */
+	char *drawn;	   /* what stands there */
 	double rate;	   /* bytes a second, smoothed; 0: not known yet */
 };
 
