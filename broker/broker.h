@@ -19,6 +19,7 @@ struct broker_config {
 	uint64_t poll_interval;	   /* µs, of connections without events; 0: 2 s */
 	uint64_t resync_interval;  /* µs, the slow resync; 0: 5 min; USEC_UNKNOWN: never */
 	uint64_t job_keep;	   /* µs a finished job stays; 0: 60 s */
+	bool no_same_as;	   /* connections do not name each other: who sees the one may not know of the other */
 	bool random_free;	   /* tests: no jitter */
 };
 

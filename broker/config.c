@@ -130,6 +130,61 @@ static struct config_connection *connection_of_section(struct reader *r, const c
 	return more[c->n_connections].label ? &more[c->n_connections++] : NULL;
 }
 
+/* The part of "[view GROUP]" or "[connection LABEL]" behind the word; NULL: it is another section. */
+static const char *section_name(const char *section, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (strncmp(section, word, n) != 0 || (section[n] != 0 && section[n] != ' ' && section[n] != '\t'))
+		return NULL;
+	return section + n + strspn(section + n, " \t");
+}
+
+static struct config_view *view_of_section(struct config *c, const char *group)
+{
+	struct config_view *more;
+
+	for (size_t i = 0; i < c->n_views; i++)
+		if (strcmp(c->views[i].group, group) == 0)
+			return &c->views[i];
+	more = *group ? reallocarray(c->views, c->n_views + 1, sizeof(*more)) : NULL;
+	if (!more)
+		return NULL;
+	c->views = more;
+	more[c->n_views] = (struct config_view){.group = strdup(group)};
+	return more[c->n_views].group ? &more[c->n_views++] : NULL;
+}
+
+static void strings_free(char **l)
+{
+	for (char **s = l; s && *s; s++)
+		free(*s);
+	free(l);
+}
+
+/* Words, added to those that are there. */
+static bool add_patterns(char ***list, const char *value)
+{
+	size_t n = 0;
+
+	while (*list && (*list)[n])
+		n++;
+	while (*(value += strspn(value, " \t"))) {
+		size_t length = strcspn(value, " \t");
+		char **more = reallocarray(*list, n + 2, sizeof(*more));
+
+		if (!more)
+			return false;
+		*list = more;
+		more[n] = strndup(value, length);
+		more[n + 1] = NULL;
+		if (!more[n++])
+			return false;
+		value += length;
+	}
+	return true;
+}
+
 static int bad(struct reader *r, const char *name, const char *value, const char *expected)
 {
 	failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: %s=%s is not understood: expected %s", r->path, r->line, name,
@@ -180,6 +235,35 @@ static int on_value(void *userdata, const char *section, const char *name, const
 			return parse_time(value, &c->broker.history.max_age) ? 1 : bad(r, name, value, time);
 		if (strcmp(name, "MaxBytes") == 0)
 			return parse_size(value, &c->broker.history.max_bytes) ? 1 : bad(r, name, value, size);
+	} else if (strcmp(section, "limits") == 0) {
+		static const char positive[] = "a number of at least 1";
+		const struct {
+			const char *name;
+			uint64_t *to;
+		} limits[] = {{"Streams", &c->max_streams}, {"Polls", &c->max_polls}, {"Questions", &c->max_questions}, {"Jobs", &c->max_jobs}};
+
+		for (size_t i = 0; i < ELEMENTS(limits); i++)
+			if (strcmp(name, limits[i].name) == 0)
+				return parse_count(value, limits[i].to) && *limits[i].to > 0 && *limits[i].to <= UINT32_MAX
+					       ? 1
+					       : bad(r, name, value, positive);
+		if (strcmp(name, "Bytes") == 0)
+			return parse_size(value, &c->max_bytes) && c->max_bytes > 0 ? 1 : bad(r, name, value, size);
+	} else if (section_name(section, "view")) {
+		static const char *const keys[] = {[KIND_CONNECTION] = "Connections", [KIND_DOMAIN] = "Domains",
+						   [KIND_POOL] = "Pools", [KIND_NETWORK] = "Networks"};
+		struct config_view *view = view_of_section(c, section_name(section, "view"));
+
+		if (!view) {
+			failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: a section about what a group may see is [view GROUP]",
+				    r->path, r->line);
+			return 0;
+		}
+		for (size_t i = 0; i < ELEMENTS(keys); i++)
+			if (strcmp(name, keys[i]) == 0)
+				return add_patterns(&view->patterns[i], value) && view->patterns[i]
+					       ? 1
+					       : bad(r, name, value, "names or patterns, such as web-*");
 	} else if (strncmp(section, "connection", strlen("connection")) == 0 &&
 		   (section[strlen("connection")] == ' ' || section[strlen("connection")] == 0)) {
 		struct config_connection *conn = connection_of_section(r, section);
@@ -196,7 +280,8 @@ static int on_value(void *userdata, const char *section, const char *name, const
 		}
 	} else {
 		failure_set(r->failure, VIREO_INVALID_OPTION,
-			    "%s:%d: there is no section [%s]: there are [broker], [history] and [connection LABEL]", r->path,
+			    "%s:%d: there is no section [%s]: there are [broker], [history], [limits], [connection LABEL] and "
+			    "[view GROUP]", r->path,
 			    r->line, section);
 		return 0;
 	}
@@ -247,6 +332,10 @@ int config_read(struct config *c, const char *path, bool required, struct failur
 		if (!c->connections[i].uri)
 			return failure_set(f, VIREO_INVALID_OPTION, "%s: [connection %s] lacks URI=", path,
 					   c->connections[i].label);
+	if (c->n_views > 0 && c->broadcast)
+		return failure_set(f, VIREO_INVALID_OPTION,
+				   "%s: [view %s] needs Broadcast=no in [broker]: what is broadcast everybody sees", path,
+				   c->views[0].group);
 	return 0;
 }
 
@@ -287,6 +376,12 @@ void config_clear(struct config *c)
 		free(c->connections[i].uri);
 	}
 	free(c->connections);
+	for (size_t i = 0; i < c->n_views; i++) {
+		free(c->views[i].group);
+		for (size_t k = 0; k < ELEMENTS(c->views[i].patterns); k++)
+			strings_free(c->views[i].patterns[k]);
+	}
+	free(c->views);
 	free(c->state_directory);
 	*c = (struct config){0};
 }

@@ -11,12 +11,22 @@ struct config_connection {
 	char *uri;
 };
 
+/* [view GROUP]: what members of a group may see. Lists of glob patterns, NULL-terminated; NULL: none are given. */
+struct config_view {
+	char *group;
+	char **patterns[KIND_JOB]; /* by kind; of connections their labels */
+};
+
 struct config {
 	struct config_connection *connections;
 	size_t n_connections;
 	char *state_directory; /* NULL: nothing is kept */
 	bool broadcast;	       /* Broadcast=, default yes */
 	uint64_t idle_exit;    /* µs; 0: never */
+	struct config_view *views;
+	size_t n_views;
+	/* [limits]; 0: the default */
+	uint64_t max_streams, max_polls, max_questions, max_jobs, max_bytes;
 	struct broker_config broker;
 };
 

@@ -48,6 +48,8 @@ static void update_same_as(struct broker *b)
 {
 	struct connection *c, *other;
 
+	if (b->config.no_same_as)
+		return;
 	DL_FOREACH(b->connections, c)
 	{
 		const char *paths[64];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <argp.h>
 #include <errno.h>
+#include <grp.h>
 #include <libxml/parser.h>
 #include <locale.h>
 #include <malloc.h>
@@ -42,6 +43,8 @@ struct daemon {
 	bool list_drivers;
 
 	struct config config;
+	struct face_view *views; /* of the configuration */
+	size_t n_views;
 	sd_event *event;
 	struct clock *clock;
 	struct broker *broker;
@@ -168,6 +171,28 @@ static int make_directories(const char *path)
 	}
 }
 
+/* Once, at the start: asking for a group may take its time. */
+static int find_groups(struct daemon *d)
+{
+	d->views = calloc(d->config.n_views + 1, sizeof(*d->views));
+	if (!d->views)
+		return -ENOMEM;
+	for (size_t i = 0; i < d->config.n_views; i++) {
+		const struct config_view *v = &d->config.views[i];
+		const struct group *g = getgrnam(v->group);
+
+		if (!g) {
+			log_warning("[view %s]: there is no group of that name; nobody sees anything by it", v->group);
+			continue;
+		}
+		d->views[d->n_views].gid = g->gr_gid;
+		for (size_t k = 0; k < ELEMENTS(v->patterns); k++)
+			d->views[d->n_views].patterns[k] = (const char *const *)v->patterns[k];
+		d->n_views++;
+	}
+	return 0;
+}
+
 static int configure(struct daemon *d)
 {
 	struct failure f = {0};
@@ -209,6 +234,10 @@ static int configure(struct daemon *d)
 		goto fail;
 	}
 	d->config.broker.history.directory = d->config.state_directory;
+	d->config.broker.no_same_as = !d->config.broadcast;
+	r = find_groups(d);
+	if (r < 0)
+		goto fail;
 	return 0;
 fail:
 	fail(&f, r, "configuration");
@@ -338,6 +367,15 @@ static int open_bus(struct daemon *d)
 		struct face_config config = {
 			.private_signals = !d->config.broadcast,
 			.policy = d->bus_kind == BUS_SYSTEM ? FACE_POLICY_POLKIT : FACE_POLICY_OWNER,
+			.views = d->views,
+			.n_views = d->n_views,
+			.limits = {
+				.streams = (unsigned)d->config.max_streams,
+				.polls = (unsigned)d->config.max_polls,
+				.questions = (unsigned)d->config.max_questions,
+				.jobs = (unsigned)d->config.max_jobs,
+				.bytes = d->config.max_bytes,
+			},
 		};
 
 		r = face_new(d->broker, bus, &config, &d->face);
@@ -523,6 +561,7 @@ static void stop(struct daemon *d)
 	broker_free(TAKE(d->broker));
 	clock_free(TAKE(d->clock));
 	d->event = sd_event_unref(d->event);
+	free(TAKE(d->views));
 	config_clear(&d->config);
 }
 

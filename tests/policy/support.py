@@ -127,7 +127,7 @@ class Polkit:
 class SystemVireod(Vireod):
     """A vireod on a system bus, as the user that it has there."""
 
-    def __init__(self, scope, bus, *connections, user=VIREO, **options):
+    def __init__(self, scope, bus, *connections, user=VIREO, inside=(), **options):
         state = scope.directory('state')
         os.chown(state, user, user)
         binary = scope.directory('bin') / 'vireod'
@@ -137,7 +137,7 @@ class SystemVireod(Vireod):
         super().__init__(scope, bus, *connections, state=state, start=False,
                          environment={'DBUS_SYSTEM_BUS_ADDRESS': bus.address}, **options)
         rest = [a for a in self._argv[1:] if not str(a).startswith('--address=')]
-        self._argv = ['setpriv', f'--reuid={user}', f'--regid={user}', '--clear-groups', '--', binary, '--system', *rest]
+        self._argv = [*inside, 'setpriv', f'--reuid={user}', f'--regid={user}', '--clear-groups', '--', binary, '--system', *rest]
         self.start()
 
 
@@ -290,11 +290,11 @@ WORLD = {
     'hostname': 'policy.example', 'version': '1.0.0', 'seed': 1,
     'domains': [{'name': name, 'uuid': f'5f2a3c1e-0000-4000-8000-{number:012}', 'state': state} for number, (name, state) in
                 enumerate([('web-1', 'running'), ('web-2', 'shutoff'), ('db-1', 'running'), ('db-2', 'shutoff'),
-                           ('mail', 'shutoff'), ('desktop', 'running')], 1)],
-    'pools': [{'name': 'images', 'uuid': '5f2a3c1e-0000-4000-8000-000000000011', 'active': True, 'capacity': 1 << 39,
+                           ('mail-x7', 'shutoff'), ('desktop-x7', 'running')], 1)],
+    'pools': [{'name': 'images-x7', 'uuid': '5f2a3c1e-0000-4000-8000-000000000011', 'active': True, 'capacity': 1 << 39,
                'volumes': [{'name': 'web.qcow2', 'format': 'qcow2', 'capacity': 1 << 34, 'allocation': 1 << 30}]},
               {'name': 'hidden-pool', 'uuid': '5f2a3c1e-0000-4000-8000-000000000012'}],
-    'networks': [{'name': 'default', 'uuid': '5f2a3c1e-0000-4000-8000-000000000021', 'active': True, 'bridge': 'virbr0'}],
+    'networks': [{'name': 'net-x7', 'uuid': '5f2a3c1e-0000-4000-8000-000000000021', 'active': True, 'bridge': 'virbr0'}],
 }
 
 
@@ -320,7 +320,7 @@ class PolicyCase(unittest.TestCase):
             world.write_text(json.dumps(WORLD))
             world.chmod(0o644)
             connections.append(f'{label}=sim://{world}')
-        cls.vireod = SystemVireod(cls.scope, cls.polkit.bus, *connections, arguments=(f'--config={config}',))
+        cls.vireod = SystemVireod(cls.scope, cls.polkit.bus, *connections, arguments=(f'--config={config}',), inside=cls.polkit.inside)
         cls.connection = f'/org/vireo1/connection/{cls.CONNECT[0]}'
         for label in cls.CONNECT:
             cls.vireod.wait_connected(path=f'/org/vireo1/connection/{label}')

@@ -333,6 +333,8 @@ class Polkitless(PolicyCase):
 
 
 class Limits(PolicyCase):
+    CONFIG = '[limits]\nBytes=2M\n'
+
     def test_questions(self):
         alice = self.caller(ALICE)
         self.rules(allow(CONTROL))
@@ -372,6 +374,20 @@ class Limits(PolicyCase):
         for error in errors:
             self.assertEqual(error.short, 'LimitsExceeded')
             self.assertTrue(error.message.startswith('streams:'), error.message)
+
+    def test_bytes(self):
+        alice = self.caller(ALICE)
+        self.rules(NOTHING)
+        self.polkit.process.send_signal(signal.SIGSTOP)
+        try:
+            replies = [alice.send(self.connection, f'{NAME}.Connection', 'DefineDomain', '(sa{sv})', ' ' * (300 << 10), {})
+                       for _ in range(9)]
+            wait_for(lambda: any(r.there for r in replies), 60, 'one that is too much')
+            name, words = next(r for r in replies if r.there).error()
+        finally:
+            self.polkit.process.send_signal(signal.SIGCONT)
+        self.assertEqual(name, f'{ERROR}LimitsExceeded')
+        self.assertTrue(words.startswith('bytes:'), words)
 
 
 if __name__ == '__main__':

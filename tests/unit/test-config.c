@@ -37,7 +37,9 @@ static void everything_is_understood(void **state)
 				   "[history]\n"
 				   "MaxEvents=5000\nMaxAge=2days\nMaxBytes=1.5G\n"
 				   "[connection farm]\nURI=qemu+ssh://root@farm/system\n"
-				   "[connection test]\nURI=test:///default\n",
+				   "[connection test]\nURI=test:///default\n"
+				   "[limits]\nStreams=3\nBytes=2M\n"
+				   "[view web ops]\nDomains=web-*  www\nDomains=x\nConnections=farm\n",
 				   &c, &f),
 			 0);
 	assert_string_equal(c.state_directory, "/srv/vireo");
@@ -51,6 +53,17 @@ static void everything_is_understood(void **state)
 	assert_int_equal(c.n_connections, 2);
 	assert_string_equal(c.connections[0].label, "farm");
 	assert_string_equal(c.connections[0].uri, "qemu+ssh://root@farm/system");
+	assert_int_equal(c.max_streams, 3);
+	assert_int_equal(c.max_polls, 0);
+	assert_int_equal(c.max_bytes, 2 << 20);
+	assert_int_equal(c.n_views, 1);
+	assert_string_equal(c.views[0].group, "web ops");
+	assert_string_equal(c.views[0].patterns[KIND_DOMAIN][0], "web-*");
+	assert_string_equal(c.views[0].patterns[KIND_DOMAIN][1], "www");
+	assert_string_equal(c.views[0].patterns[KIND_DOMAIN][2], "x");
+	assert_null(c.views[0].patterns[KIND_DOMAIN][3]);
+	assert_string_equal(c.views[0].patterns[KIND_CONNECTION][0], "farm");
+	assert_null(c.views[0].patterns[KIND_POOL]);
 	config_clear(&c);
 }
 

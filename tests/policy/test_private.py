@@ -1,0 +1,280 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Broadcast=no: who may not see a thing learns nothing of it, by whatever way; and rights that change."""
+
+import json
+import re
+
+from support import ALICE, BOB, CAROL, DENIED, ERROR, MANAGER, NAME, PROPERTIES, WATCHERS, GLib, PolicyCase, main, settle, \
+    wait_for
+
+OBJECT_MANAGER = 'org.freedesktop.DBus.ObjectManager'
+INTROSPECTABLE = 'org.freedesktop.DBus.Introspectable'
+VIEW = 'org.vireo1.view'
+ONE, TWO = '/org/vireo1/connection/one', '/org/vireo1/connection/two'
+
+
+def view(who, connection):
+    return (f'polkit.addRule(function(action, subject) {{ if (action.id == "{VIEW}" && subject.user == "{who}" && '
+            f'action.lookup("connection") == "{connection}") return "yes"; }});')
+
+
+def allow(action, who):
+    return (f'polkit.addRule(function(action, subject) {{ if (action.id == "{action}" && subject.user == "{who}") '
+            'return "yes"; });')
+
+
+NO = 'polkit.addRule(function(action, subject) { if (action.id.indexOf("org.vireo1.") == 0) return "no"; });'
+
+
+class Private(PolicyCase):
+    CONNECT = ('one', 'two')
+    CONFIG = '[broker]\nBroadcast=no\n[view watchers]\nConnections=one\nDomains=web-*\n'
+
+    def everything(self, caller, secrets):
+        """Ask in every way there is; return all that was said."""
+        epoch = self.vireod.get(MANAGER, 'Manager', 'Epoch')
+        oldest = self.vireod.get(MANAGER, 'Manager', 'OldestVersion')
+        said = []
+
+        def ask(*call, **options):
+            said.append(json.dumps(caller.send(*call, **options).raw()))
+
+        def objects(key, values):
+            return {key: GLib.Variant('ao', values)}
+        manager = f'{NAME}.Manager'
+        ask(MANAGER, OBJECT_MANAGER, 'GetManagedObjects')
+        ask(MANAGER, PROPERTIES, 'GetAll', '(s)', manager)
+        ask(MANAGER, PROPERTIES, 'GetAll', '(s)', '')
+        ask(MANAGER, PROPERTIES, 'Get', '(ss)', manager, 'Connections')
+        for options in ({}, objects('connections', secrets['connections']), objects('objects', secrets['paths']),
+                        {'kinds': GLib.Variant('as', ['domain', 'job'])}):
+            ask(MANAGER, manager, 'GetSnapshot', '(a{sv})', options)
+            ask(MANAGER, manager, 'Digest', '(a{sv})', options)
+            ask(MANAGER, manager, 'GetEvents', '(stuta{sv})', epoch, oldest, 0, 0, options)
+        for path in secrets['connections']:
+            ask(MANAGER, manager, 'Sync', '(a{sv})', objects('connections', [path]))
+        ask(MANAGER, manager, 'Sync', '(a{sv})', {})
+        for kind in ('Domain', 'Pool', 'Network'):
+            for name in secrets['names'] + secrets['uuids']:
+                error = caller.manager(f'Lookup{kind}', '(s)', name).error()
+                self.assertIn(error[0], (f'{ERROR}NotFound', DENIED))
+                said.append(error[1].replace(name, '…'))  # what he said himself is no secret
+        for path in ['/', '/org', MANAGER, '/org/vireo1/connection', '/org/vireo1/job', ONE, f'{ONE}/domain']:
+            ask(path, INTROSPECTABLE, 'Introspect')
+        # what he said himself is no news to him
+        return re.sub(r"Unknown object \'[^\']*\'|there is no connection [\w/]*", '', '\n'.join(said))
+
+    def silent_about(self, said, secrets):
+        for secret in secrets:
+            at = said.find(secret)
+            self.assertEqual(at, -1, f'{secret} is in …{said[max(0, at - 100):at + 100]}…')
+
+    def no_sign(self, caller, paths):
+        """What is hidden answers to every call as what does not exist."""
+        for path in paths:
+            nowhere = re.sub(r'[0-9a-f](?=[0-9a-f_]*$)', 'f', path) if '_' in path.rsplit('/', 1)[1] else path + 'x'
+            if nowhere == path:
+                nowhere = path[:-1] + 'e'
+            kind = 'Domain' if '/domain/' in path else 'StoragePool' if '/pool/' in path else \
+                'Network' if '/network/' in path else 'Job' if '/job/' in path else 'Connection'
+            calls = [('org.freedesktop.DBus.Introspectable', 'Introspect', '()', ()),
+                     (PROPERTIES, 'GetAll', '(s)', (f'{NAME}.{kind}',)), (PROPERTIES, 'Get', '(ss)', (f'{NAME}.{kind}', 'Version')),
+                     (PROPERTIES, 'Set', '(ssv)', (f'{NAME}.{kind}', 'Name', GLib.Variant('s', 'x'))),
+                     (OBJECT_MANAGER, 'GetManagedObjects', '()', ()), (f'{NAME}.{kind}', 'GetXML', '(a{sv})', ({},)),
+                     (f'{NAME}.{kind}', 'Start', '(a{sv})', ({},)), (f'{NAME}.{kind}', 'Start', '(s)', ('x',)),
+                     (f'{NAME}.{kind}', 'Resync', '(a{sv})', ({},)), (f'{NAME}.{kind}', 'Nonsense', '()', ()),
+                     (f'{NAME}.{kind}', 'Cancel', '(a{sv})', ({},)), (f'{NAME}.{kind}', 'Wait', '(t)', (0,))]
+            for interface, method, signature, arguments in calls:
+                with self.subTest(f'{path} {method}{signature}'):
+                    here = caller.send(path, interface, method, signature, *arguments).raw()
+                    there = caller.send(nowhere, interface, method, signature, *arguments).raw()
+                    self.assertEqual(*(json.dumps({k: v for k, v in a.items() if k != 'number'}).replace(p, 'PATH')
+                                       for a, p in ((here, path), (there, nowhere))))
+
+    def secrets(self, hidden):
+        """What must not be heard: of all that `hidden(path, properties)` says is hidden."""
+        found = {'paths': [], 'names': [], 'uuids': [], 'connections': []}
+        for path, (kind, properties) in self.vireod.snapshot()[2].items():
+            if not hidden(path, properties):
+                continue
+            found['paths'].append(path)
+            if kind == 'Connection':
+                found['connections'].append(path)
+            if 'UUID' in properties:
+                found['names'].append(properties['Name'])
+                found['uuids'].append(properties['UUID'])
+        return found
+
+    def toggle(self, path):
+        active = self.vireod.get(path, 'Domain', 'Active')
+        return self.vireod.call(path, f'{NAME}.Domain', 'Destroy' if active else 'Start', '(a{sv})', {})[1]
+
+    def domain(self, connection, name):
+        return next(p for p, v in self.objects('Domain').items() if v['Name'] == name and p.startswith(connection + '/'))
+
+    def test_one_of_two_connections(self):
+        self.rules(view('alice', 'one') + NO)
+        alice = self.caller(ALICE)
+        self.toggle(self.domain(TWO, 'db-2'))
+        secrets = self.secrets(lambda path, p: path.startswith(TWO) or str(p.get('Object', '')).startswith(TWO))
+        said = self.everything(alice, {**secrets, 'names': [], 'uuids': []})
+        self.assertTrue(ONE + '/domain/' in said)
+        self.silent_about(said, secrets['paths'])
+        self.no_sign(alice, secrets['paths'])
+        # names are ambiguous only among what he sees
+        self.assertTrue(alice.manager('LookupDomain', '(s)', 'web-1').get().startswith(ONE))
+        # count and digest are those of what he sees
+        version, digest = alice.manager('Digest', '(a{sv})', {}).get()
+        mine = self.vireod.manager('Digest', '(a{sv})', {'connections': GLib.Variant('ao', [ONE])})
+        self.assertEqual((version, digest), mine)
+
+    def test_nothing_at_all(self):
+        self.rules(NO)
+        bob = self.caller(BOB)
+        secrets = self.secrets(lambda path, p: True)
+        said = self.everything(bob, secrets)
+        self.silent_about(said, secrets['paths'] + secrets['names'] + secrets['uuids'])
+        self.no_sign(bob, secrets['paths'])
+        for method, signature, arguments in (('GetSnapshot', '(a{sv})', ({},)), ('Watch', '(a{sv})', ({},)),
+                                             ('Subscribe', '(a{sv})', ({},)), ('Sync', '(a{sv})', ({},))):
+            self.assertEqual(bob.manager(method, signature, *arguments).error()[0], DENIED)
+        self.assertEqual(bob.get(MANAGER, 'Manager', 'Connections').get(), [])
+
+    def test_a_list_of_names(self):
+        self.rules(NO)
+        carol = self.caller(CAROL, WATCHERS)
+        shown = [self.domain(ONE, 'web-1'), self.domain(ONE, 'web-2')]
+        self.toggle(self.domain(ONE, 'db-2'))
+        secrets = self.secrets(lambda path, p: path not in [*shown, ONE] and str(p.get('Object', '')) not in shown)
+        secrets['names'] = [n for n in secrets['names'] if not n.startswith('web-')]
+        two = [u for u in secrets['uuids'] if u.endswith(('01', '02'))]  # the same are shown in the other connection
+        secrets['uuids'] = [u for u in secrets['uuids'] if u not in two]
+        said = self.everything(carol, secrets)
+        self.assertTrue(shown[0] in said)
+        self.silent_about(said, secrets['paths'] + secrets['names'] + secrets['uuids'])
+        self.no_sign(carol, secrets['paths'])
+        self.assertEqual({o[0] for o in carol.manager('GetSnapshot', '(a{sv})', {}).get()[2] if '/job/' not in o[0]},
+                         {ONE, *shown})
+        # who is not a member sees nothing
+        self.assertEqual(self.caller(CAROL).manager('GetSnapshot', '(a{sv})', {}).error()[0], DENIED)
+
+    def test_signals(self):
+        self.rules(view('alice', 'one') + view('bob', 'two') + NO)
+        alice, bob, carol = self.caller(ALICE), self.caller(BOB), self.caller(CAROL, WATCHERS)
+        everyone = (alice, bob, carol)
+        for caller in everyone:
+            caller.listen()
+            caller.manager('Subscribe', '(a{sv})', {}).get()
+        silent = self.caller(ALICE)
+        silent.listen()
+        hidden, shown = self.domain(TWO, 'db-2'), self.domain(ONE, 'web-2')
+        self.toggle(hidden)
+        version = self.toggle(shown)
+        for caller in everyone:
+            wait_for(lambda c=caller: any(s[2] == 'Bookmark' and s[3][0] >= version for s in c.signals), 30, 'a Bookmark')
+        heard = {caller: json.dumps([s for s in caller.signals if s[2] != 'Bookmark'], default=str) for caller in everyone}
+        self.assertIn(shown, heard[alice])
+        self.assertNotIn(TWO, heard[alice])
+        self.assertIn(hidden, heard[bob])
+        self.assertNotIn(ONE, heard[bob])
+        self.assertIn(shown, heard[carol])
+        self.assertNotIn(TWO, heard[carol])
+        other = self.domain(ONE, 'db-2')
+        before = len(carol.signals)
+        version = self.toggle(other)
+        wait_for(lambda: any(s[2] == 'Bookmark' and s[3][0] >= version for s in carol.signals), 30, 'a Bookmark')
+        self.assertEqual([s for s in carol.signals[before:] if s[2] != 'Bookmark'], [])
+        self.assertEqual([s for s in silent.signals if s[0].startswith(MANAGER)], [])
+
+    def test_rights_withdrawn(self):
+        self.rules(view('alice', 'one') + view('alice', 'two') + NO)
+        alice = self.caller(ALICE)
+        alice.listen()
+        alice.manager('Subscribe', '(a{sv})', {}).get()
+        epoch, version = alice.manager('GetSnapshot', '(a{sv})', {}).get()[:2]
+        lines = alice.read(alice.manager('Watch', '(a{sv})', {}))
+        poll = alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 20000000, {})
+        # a change of rules that changes nothing for alice ends nothing
+        self.rules(view('alice', 'one') + view('alice', 'two') + view('bob', 'one') + NO)
+        settle(quiet=0.5, changed=lambda: len(alice.answers))
+        self.assertFalse(poll.there)
+        self.rules(view('alice', 'one') + NO)
+        self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
+        wait_for(lambda: lines and lines[-1] is None, 30, 'the end of the stream')
+        self.assertEqual(json.loads(lines[-2])['type'], 'org.vireo1.AccessChanged')
+        goes = self.domain(TWO, 'web-1')
+        wait_for(lambda: any(s[2] == 'InterfacesRemoved' and s[3][0] == goes for s in alice.signals), 30, 'it goes')
+        removed = [s[3][0] for s in alice.signals if s[2] == 'InterfacesRemoved']
+        self.assertTrue(all(p.startswith(TWO) or '/job/' in p for p in removed))
+        # and from then on
+        before = len(alice.signals)
+        version = self.toggle(self.domain(TWO, 'web-2'))
+        wait_for(lambda: any(s[2] == 'Bookmark' and s[3][0] >= version for s in alice.signals), 30, 'a Bookmark')
+        self.assertNotIn(TWO, json.dumps([s for s in alice.signals[before:]], default=str))
+        self.assertNotIn(TWO, json.dumps(alice.manager('GetSnapshot', '(a{sv})', {}).get(), default=str))
+
+    def test_rights_given(self):
+        self.rules(view('alice', 'one') + NO)
+        alice = self.caller(ALICE)
+        alice.listen()
+        alice.manager('Subscribe', '(a{sv})', {}).get()
+        epoch, version = alice.manager('GetSnapshot', '(a{sv})', {}).get()[:2]
+        poll = alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 20000000, {})
+        lines = alice.read(alice.manager('Watch', '(a{sv})', {'initial': GLib.Variant('b', True)}))
+        wait_for(lambda: any('Bookmark' in line for line in lines), 30, 'the bookmark')
+        self.assertNotIn(TWO, '\n'.join(lines))
+        self.rules(view('alice', 'one') + view('alice', 'two') + NO)
+        self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
+        wait_for(lambda: lines[-1] is None, 30, 'the end of the stream')
+        appears = self.domain(TWO, 'web-1')
+        wait_for(lambda: any(s[2] == 'InterfacesAdded' and s[3][0] == appears for s in alice.signals), 30, 'it appears')
+
+    def test_rights_changed_between_two_polls(self):
+        self.rules(view('alice', 'one') + view('alice', 'two') + NO)
+        alice = self.caller(ALICE)
+        epoch, version = alice.manager('GetSnapshot', '(a{sv})', {}).get()[:2]
+        self.assertEqual(alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 0, {}).get()[2], [])
+        self.rules(view('alice', 'one') + NO)
+        error = alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 0, {}).error()
+        self.assertEqual(error[0], f'{ERROR}AccessChanged')
+        version = alice.manager('GetSnapshot', '(a{sv})', {}).get()[1]
+        self.assertEqual(alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 0, {}).get()[2], [])
+
+    def test_a_name_that_changes(self):
+        self.rules(NO)
+        carol = self.caller(CAROL, WATCHERS)
+        carol.listen()
+        carol.manager('Subscribe', '(a{sv})', {}).get()
+        epoch, version = carol.manager('GetSnapshot', '(a{sv})', {}).get()[:2]
+        path = self.domain(ONE, 'mail-x7')
+        poll = carol.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 20000000, {})
+        self.vireod.call(path, f'{NAME}.Domain', 'Rename', '(sa{sv})', 'web-mail-x7', {})
+        self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
+        version, shown = carol.manager('GetSnapshot', '(a{sv})', {}).get()[1:]
+        self.assertIn(path, [o[0] for o in shown])
+        wait_for(lambda: any(s[2] == 'InterfacesAdded' and s[3][0] == path for s in carol.signals), 30, 'it appears')
+        poll = carol.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 20000000, {})
+        self.vireod.call(path, f'{NAME}.Domain', 'Rename', '(sa{sv})', 'mail-x7', {})
+        self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
+        self.assertEqual(carol.domain(path, 'GetXML').error()[0], 'org.freedesktop.DBus.Error.UnknownObject')
+
+    def test_a_new_connection(self):
+        self.rules(view('alice', 'one') + view('alice', 'third') + NO)
+        alice = self.caller(ALICE)
+        alice.listen()
+        alice.manager('Subscribe', '(a{sv})', {}).get()
+        before = alice.get(MANAGER, 'Manager', 'Connections').get()
+        for label in ('third', 'fourth'):
+            self.vireod.manager('Open', '(sa{sv})', f'sim:///3?seed={len(label)}', {'label': GLib.Variant('s', label)})
+        third = '/org/vireo1/connection/third'
+        wait_for(lambda: any(s[2] == 'InterfacesAdded' and s[3][0] == third for s in alice.signals), 30, 'the third appears')
+        self.assertEqual(alice.get(MANAGER, 'Manager', 'Connections').get(), [*before, third])
+        for label in ('third', 'fourth'):
+            self.vireod.manager('Close', '(o)', f'/org/vireo1/connection/{label}')
+        wait_for(lambda: any(s[2] == 'InterfacesRemoved' and s[3][0] == third for s in alice.signals), 30, 'it goes')
+        self.assertNotIn('fourth', json.dumps(alice.signals, default=str))
+
+
+if __name__ == '__main__':
+    main()
