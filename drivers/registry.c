@@ -78,6 +78,7 @@ void registry_add_builtin(void)
 {
 	registry_add(&sim_driver);
 	registry_add(&qmp_driver);
+	registry_add(&qemu_driver);
 #if HAVE_LIBVIRT
 	registry_add(&libvirt_driver);
 #endif

@@ -58,8 +58,9 @@ struct place {
 
 struct listing {
 	uint64_t serial;
-	unsigned looks; /* outstanding */
-	struct driver_connection *c;
+	unsigned looks; /* outstanding; UINT_MAX: not begun */
+	bool single;	/* one look, of what may be behind a monitor that is still being asked */
+	sd_id128_t uuid;
 	struct listing *prev, *next;
 };
 
@@ -79,6 +80,7 @@ struct driver_connection {
 	bool helloed;
 	bool failed;
 	bool scanning, closing;
+	bool progressing, again; /* a look that is answered at once must not begin another round inside this one */
 };
 
 static void place_connect(struct place *p);
@@ -216,9 +218,9 @@ static void post_stopped(struct guest *g)
 		o->reason = utf8_dup(g->end_reason);
 		o->run = g->run;
 		o->look = LOOK_GONE;
-		o->settled = true;
 	}
 	env_post(g->env, r);
+	env_post_look(g->env, KIND_DOMAIN, g->uuid, g->name, LOOK_GONE, NULL, NULL, 0);
 }
 
 static void guest_down(struct guest *g, enum qmp_end why, const char *message)
@@ -276,7 +278,13 @@ static void guest_seen(struct guest *g, struct seen *s)
 	s->xml = guest_describe(g);
 }
 
+static char *guest_xml(struct guest *g)
+{
+	return guest_describe(g);
+}
+
 static const struct guest_ops place_ops = {
+	.xml = guest_xml,
 	.up = guest_up,
 	.down = guest_down,
 	.seen = guest_seen,
@@ -445,14 +453,27 @@ static bool look_at(struct place *p, uint64_t serial, struct listing *listing)
 	return true;
 }
 
+/* Every monitor says by now who it is, or says nothing. */
+static void look_at_single(struct driver_connection *c, sd_id128_t uuid, uint64_t serial)
+{
+	struct place *p = find_uuid(c, uuid);
+	bool busy = false;
+
+	if (p && look_at(p, serial, NULL))
+		return;
+	/* It may be behind one that says nothing. */
+	DL_FOREACH(c->places, p)
+	busy |= p->state == PLACE_BUSY;
+	env_post_look(&c->env, KIND_DOMAIN, uuid, NULL, busy ? LOOK_FAILED : LOOK_GONE, NULL,
+		busy ? "a monitor is busy, or its QEMU hangs" : NULL, serial);
+}
+
 /* A listing begins to look once every socket is known to be a domain or not, and ends with the last look. */
-static void listings_progress(struct driver_connection *c)
+static void listings_round(struct driver_connection *c)
 {
 	struct listing *l, *tmp;
 	struct place *p;
 
-	if (c->scanning || c->closing)
-		return;
 	DL_FOREACH(c->places, p)
 	if (is_unsettled(p))
 		return;
@@ -460,6 +481,12 @@ static void listings_progress(struct driver_connection *c)
 	{
 		uint64_t serial = l->serial;
 
+		if (l->single) {
+			DL_DELETE(c->listings, l);
+			look_at_single(c, l->uuid, serial);
+			free(l);
+			continue;
+		}
 		if (l->looks == UINT_MAX) {
 			/* One more, held by this loop: looks may be answered at once. */
 			l->looks = 1;
@@ -476,6 +503,19 @@ static void listings_progress(struct driver_connection *c)
 	}
 }
 
+static void listings_progress(struct driver_connection *c)
+{
+	c->again = true;
+	if (c->scanning || c->closing || c->progressing)
+		return;
+	c->progressing = true;
+	while (c->again) {
+		c->again = false;
+		listings_round(c);
+	}
+	c->progressing = false;
+}
+
 static void attach_list(struct driver_connection *c, uint64_t serial)
 {
 	struct listing *l = calloc(1, sizeof(*l));
@@ -485,7 +525,6 @@ static void attach_list(struct driver_connection *c, uint64_t serial)
 		return;
 	}
 	l->serial = serial;
-	l->c = c;
 	l->looks = UINT_MAX; /* not begun */
 	DL_APPEND(c->listings, l);
 	/* What another client had may be free by now, and what was dead may live. */
@@ -496,18 +535,21 @@ static void attach_list(struct driver_connection *c, uint64_t serial)
 static void attach_look(struct driver_connection *c, enum kind kind, sd_id128_t uuid, uint64_t serial)
 {
 	struct place *p = kind == KIND_DOMAIN ? find_uuid(c, uuid) : NULL;
-	const char *why = NULL;
+	struct listing *l;
 
 	if (p) {
 		if (!look_at(p, serial, NULL))
 			env_post_look(&c->env, kind, uuid, NULL, LOOK_FAILED, NULL, "out of memory", serial);
 		return;
 	}
-	/* It may be behind any socket that does not tell who is there. */
-	DL_FOREACH(c->places, p)
-	if (p->state == PLACE_BUSY || is_unsettled(p))
-		why = p->state == PLACE_BUSY ? "a monitor is busy, or its QEMU hangs" : "a monitor is being asked";
-	env_post_look(&c->env, kind, uuid, NULL, why ? LOOK_FAILED : LOOK_GONE, NULL, why, serial);
+	l = kind == KIND_DOMAIN ? calloc(1, sizeof(*l)) : NULL;
+	if (!l) {
+		env_post_look(&c->env, kind, uuid, NULL, kind == KIND_DOMAIN ? LOOK_FAILED : LOOK_GONE, NULL, "out of memory", serial);
+		return;
+	}
+	*l = (struct listing){.serial = serial, .looks = UINT_MAX, .single = true, .uuid = uuid};
+	DL_APPEND(c->listings, l);
+	listings_progress(c);
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------- */
@@ -566,6 +608,11 @@ static void attach_operate(struct driver_connection *c, struct request *r)
 			failure_set(&result.failure, VIREO_NO_MEMORY, "out of memory");
 		env_post_result_full(&c->env, r, &result);
 		return;
+	case OP_DOMAIN_SAVE:
+	case OP_DOMAIN_MANAGED_SAVE:
+		/* Nobody here could start it again. */
+		env_post_result(&c->env, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot be restored, so it is not saved");
+		return;
 	default:
 		if (!guest_operate(p->guest, r))
 			env_post_result(&c->env, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot do that");
@@ -595,6 +642,7 @@ static void attach_complete(struct driver_connection *c, uint64_t token)
 static const enum operation attach_operations[] = {
 	OP_DOMAIN_SHUTDOWN, OP_DOMAIN_RESET,	  OP_DOMAIN_DESTROY,	  OP_DOMAIN_SUSPEND,
 	OP_DOMAIN_RESUME,   OP_DOMAIN_PMWAKEUP,	  OP_DOMAIN_SET_MEMORY,	  OP_DOMAIN_GET_XML,
+	OP_DOMAIN_DUMP,	    OP_DOMAIN_BLOCK_PULL, OP_DOMAIN_BLOCK_COMMIT, OP_DOMAIN_BLOCK_COPY,
 	OP_NONE,
 };
 

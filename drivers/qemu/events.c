@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <json-c/json.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "guest.h"
@@ -107,7 +108,9 @@ static void take_resume(struct guest *g, struct json_object *data, const char *a
 
 	g->stop_reason = NULL;
 	g->stop_absorbed = false;
-	g->running_word = migrated ? "migrated" : "unpaused";
+	/* What runs for the first time is being started, whatever the event is called. */
+	if (g->announced)
+		g->running_word = migrated ? "migrated" : "unpaused";
 	guest_cause(g, CAUSE_RESUMED, migrated ? "migrated" : "unpaused", NULL, NULL, true);
 }
 
@@ -123,7 +126,10 @@ static void take_shutdown(struct guest *g, struct json_object *data, const char 
 		g->end_reason = "crashed";
 		return;
 	}
-	if (strcmp(g->end_reason, "saved") != 0 && strcmp(g->end_reason, "migrated") != 0)
+	/* A job that ends with QEMU's end has said what it is. */
+	if (strcmp(g->end_reason, "saved") == 0 || strcmp(g->end_reason, "crashed") == 0)
+		return;
+	if (strcmp(g->end_reason, "migrated") != 0)
 		g->end_reason = guest ? "shutdown" : "destroyed";
 	guest_cause(g, CAUSE_SHUTDOWN, guest ? "guest" : "host", NULL, NULL, true);
 }
@@ -401,10 +407,17 @@ static void add_name(struct names *l, const char *interface, const char *member)
 	list[l->n] = NULL;
 }
 
+static int compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 static char **names_done(struct names *l)
 {
-	if (!l->failed)
+	if (!l->failed) {
+		qsort(l->list, l->n, sizeof(*l->list), compare);
 		return l->list;
+	}
 	for (size_t i = 0; i < l->n; i++)
 		free(l->list[i]);
 	free(l->list);

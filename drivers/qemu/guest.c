@@ -162,10 +162,11 @@ static const char *reason_of_stop(const struct guest *g)
 	return "paused";
 }
 
-/* Post all that waits; @s: goes with the last; NULL: nobody looked. */
+/* Post all that waits; @s: goes with the last, and behind it, settled; NULL: nobody looked. */
 static void post_causes(struct guest *g, const struct seen *s)
 {
 	struct cause_item *k, *tmp;
+	bool any = g->causes != NULL;
 
 	timer_clear(&g->timer);
 	DL_FOREACH_SAFE(g->causes, k, tmp)
@@ -186,13 +187,15 @@ static void post_causes(struct guest *g, const struct seen *s)
 			if (s && !g->causes) {
 				o->seen = seen_copy(s);
 				o->look = o->seen ? LOOK_SEEN : LOOK_NONE;
-				o->settled = o->seen != NULL;
 			}
 		}
 		env_post(g->env, r);
 		vdict_free(k->details);
 		free(k);
 	}
+	if (s && (any || g->owed))
+		env_post_look(g->env, KIND_DOMAIN, g->uuid, g->name, LOOK_SEEN, s, NULL, 0);
+	g->owed = any && !s;
 }
 
 void guest_flush(struct guest *g)
@@ -236,24 +239,31 @@ void guest_cause(struct guest *g, enum cause cause, const char *reason, const ch
 		post_causes(g, NULL);
 }
 
+static void post_cause(struct guest *g, enum cause cause, const char *reason, const struct seen *s)
+{
+	struct report *r;
+	struct observation *o = observation_new(&r, KIND_DOMAIN, g->uuid, g->name);
+
+	if (o) {
+		o->cause = cause;
+		o->reason = utf8_dup(reason);
+		o->run = g->run;
+		o->seen = seen_copy(s);
+		o->look = o->seen ? LOOK_SEEN : LOOK_FAILED;
+	}
+	env_post(g->env, r);
+}
+
 void guest_announce(struct guest *g, const char *reason, const struct seen *s)
 {
 	g->announced = true;
 	if (!reason)
 		return;
-
-	struct report *r;
-	struct observation *o = observation_new(&r, KIND_DOMAIN, g->uuid, g->name);
-
-	if (o) {
-		o->cause = CAUSE_STARTED;
-		o->reason = utf8_dup(reason);
-		o->run = g->run;
-		o->seen = seen_copy(s);
-		o->look = o->seen ? LOOK_SEEN : LOOK_FAILED;
-		o->settled = o->seen != NULL;
-	}
-	env_post(g->env, r);
+	post_cause(g, CAUSE_STARTED, reason, s);
+	/* What is restored begins where it stood still, and then goes on. */
+	if (strcmp(reason, "restored") == 0 && s->state == DOMAIN_RUNNING)
+		post_cause(g, CAUSE_RESUMED, "from-snapshot", s);
+	env_post_look(g->env, KIND_DOMAIN, g->uuid, g->name, LOOK_SEEN, s, NULL, 0);
 }
 
 /* ---- looks -------------------------------------------------------------------------------------------------- */

@@ -41,6 +41,10 @@ struct guest_ops {
 	void (*seen)(struct guest *g, struct seen *s);
 	/* The state or its word changed. Optional. */
 	void (*changed)(struct guest *g);
+	/* Its description, to be kept in a saved state. Owned by the caller. Optional. */
+	char *(*xml)(struct guest *g);
+	/* A disk is another file now. Optional. */
+	void (*pivoted)(struct guest *g, const char *disk, const char *file);
 	/* Every event, before anything is made of it. Optional. */
 	void (*event)(struct guest *g, const char *name, struct json_object *data);
 };
@@ -81,6 +85,7 @@ struct guest {
 	void (*on_identified)(struct guest *g);
 
 	struct cause_item *causes;
+	bool owed; /* causes went out without a look */
 	struct probe *probe;	  /* under way */
 	struct waiter *waiters;	  /* for the next one */
 	bool want_probe;

@@ -40,6 +40,8 @@ static void finish(struct task *t, enum vireo_error error, const char *message)
 /* Everything it caused has been posted by the look that this ends. */
 static void on_looked(struct guest *g, enum waited how, const struct seen *s, void *userdata)
 {
+	if (how == WAITED_SEEN)
+		env_post_look(g->env, KIND_DOMAIN, g->uuid, g->name, LOOK_SEEN, s, NULL, 0);
 	/* Done is done, also where nobody can look any more. */
 	finish(userdata, VIREO_OK, "");
 }
@@ -180,6 +182,7 @@ bool guest_operate(struct guest *g, struct request *r)
 	case OP_DOMAIN_RESET:
 		break;
 	case OP_DOMAIN_SAVE:
+	case OP_DOMAIN_MANAGED_SAVE:
 	case OP_DOMAIN_DUMP:
 	case OP_DOMAIN_BLOCK_PULL:
 	case OP_DOMAIN_BLOCK_COMMIT:

@@ -47,6 +47,16 @@ static sd_id128_t define(struct rig *r, const char *name)
 	return k->uuid;
 }
 
+/* A driver may only follow what others start. */
+static bool cannot_define(struct rig *r)
+{
+	if (rig_supports(r, "Connection.DefineDomain"))
+		return false;
+	rig_free(r);
+	print_message("nothing can be defined here\n");
+	return true;
+}
+
 static struct rig_object *domain(struct rig *r, sd_id128_t uuid)
 {
 	struct rig_object *o = rig_find(r, KIND_DOMAIN, uuid);
@@ -146,6 +156,8 @@ static void test_domain(void **state)
 
 	rig_open(&r, uri);
 	rig_until_hello(&r);
+	if (cannot_define(&r))
+		return;
 	rig_list(&r);
 	uuid = define(&r, "conformance");
 	o = domain(&r, uuid);
@@ -210,6 +222,8 @@ static void test_bad_input(void **state)
 
 	rig_open(&r, uri);
 	rig_until_hello(&r);
+	if (cannot_define(&r))
+		return;
 	rig_list(&r);
 	objects = HASH_COUNT(r.objects);
 	for (size_t i = 0; i < ELEMENTS(bad); i++) {
@@ -306,6 +320,8 @@ static void test_storm(void **state)
 	srand(seed);
 	rig_open(&r, uri);
 	rig_until_hello(&r);
+	if (cannot_define(&r))
+		return;
 	rig_list(&r);
 	for (unsigned i = 0; i < STORM_DOMAINS; i++) {
 		char name[32], id[SD_ID128_UUID_STRING_MAX];
@@ -368,6 +384,8 @@ static void test_close_in_storm(void **state)
 
 		rig_open(&r, uri);
 		rig_until_hello(&r);
+		if (cannot_define(&r))
+			return;
 		for (int j = 0; j < 30; j++) {
 			rig_ask(&r, OP_CREATE_DOMAIN, KIND_CONNECTION, SD_ID128_NULL, xml, false, NULL);
 			r.driver->list(r.connection, ++r.last_serial);

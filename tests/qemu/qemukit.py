@@ -106,6 +106,8 @@ def story_of(recorder, path, after=0):
     """What happened to a domain, in words: 'Started(booted)'; inferred ones with a question mark."""
     words = []
     for e in recorder.of(path, after=after):
+        if (e.event, e.reason) == ('Updated', 'job'):
+            continue  # its list of jobs, which is not the hypervisor's
         words.append(f'{e.event}{f"({e.reason})" if e.reason else ""}{"?" if e.inferred else ""}')
     return words
 
@@ -119,6 +121,8 @@ def history_of(vireod, path, after=0):
                                                {'objects': GLib.Variant('ao', [path])})
         for event in events:
             reason, inferred = event[5], event[8].get('inferred', False)
+            if (event[4], reason) == ('Updated', 'job'):
+                continue
             words.append(f'{event[4]}{f"({reason})" if reason else ""}{"?" if inferred else ""}')
         after = version
         if not more:
@@ -140,9 +144,19 @@ class Untouched:
         return True
 
 
+def qemus_of(directory):
+    """Return the processes whose command line names that directory."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open(f'/proc/{pid}/cmdline', 'rb') as f:
+                if os.fsencode(f'{directory}/') in f.read():
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
 def missing():
     return guests.missing()
 
-
-def alive(pid):
-    return os.path.exists(f'/proc/{pid}')

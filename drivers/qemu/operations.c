@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "jobs.h"
+#include "pool.h"
+#include "run.h"
+#include "saved.h"
+#include "util/log.h"
+
+/* What can be asked of the driver "qemu", and what each does to files and processes. */
+
+const enum operation run_operations[] = {
+	OP_DEFINE_DOMAIN,     OP_CREATE_DOMAIN,	     OP_DOMAIN_START,	    OP_DOMAIN_SHUTDOWN,
+	OP_DOMAIN_RESET,      OP_DOMAIN_DESTROY,     OP_DOMAIN_SUSPEND,	    OP_DOMAIN_RESUME,
+	OP_DOMAIN_PMWAKEUP,   OP_DOMAIN_UNDEFINE,    OP_DOMAIN_SET_MEMORY,  OP_DOMAIN_SET_VCPUS,
+	OP_DOMAIN_SET_AUTOSTART, OP_DOMAIN_RENAME,   OP_DOMAIN_GET_XML,	    OP_RESTORE_DOMAIN,
+	OP_DOMAIN_SAVE,	      OP_DOMAIN_MANAGED_SAVE, OP_DOMAIN_MANAGED_SAVE_REMOVE, OP_DOMAIN_DUMP,
+	OP_DOMAIN_BLOCK_PULL, OP_DOMAIN_BLOCK_COMMIT, OP_DOMAIN_BLOCK_COPY,
+	OP_NONE,
+};
+
+static void refuse(struct driver_connection *c, struct request *r, enum vireo_error error, const char *message)
+{
+	env_post_result(&c->env, r, error, "%s", message);
+}
+
+/* The failure of a function that gave a negative errno or filled @f; ends the request. */
+static void refuse_failure(struct driver_connection *c, struct request *r, int error, struct failure *f)
+{
+	struct result result = {0};
+
+	if (error < 0)
+		failure_set(&result.failure, error == -ENOMEM ? VIREO_NO_MEMORY : VIREO_OPERATION_FAILED, "%s", strerror(-error));
+	else {
+		result.failure = *f;
+		*f = (struct failure){0};
+	}
+	env_post_result_full(&c->env, r, &result);
+}
+
+static struct domain *domain_new(struct driver_connection *c, sd_id128_t uuid)
+{
+	struct domain *d = calloc(1, sizeof(*d));
+	char text[SD_ID128_UUID_STRING_MAX];
+
+	if (!d || asprintf(&d->directory, "%s/%s", c->directory, sd_id128_to_uuid_string(uuid, text)) < 0) {
+		free(d);
+		return NULL;
+	}
+	d->c = c;
+	d->uuid = uuid;
+	d->pidfd = d->incoming = -1;
+	DL_APPEND(c->domains, d);
+	return d;
+}
+
+/*
+ * Who is meant by a description: a domain that is there (*ret), nobody yet (NULL), or one cannot tell. true: go on.
+ */
+static bool find_meant(struct driver_connection *c, struct request *r, const struct vm *vm, struct domain **ret)
+{
+	struct domain *by_uuid = run_find(c, vm->uuid), *by_name = run_find_name(c, vm->name);
+	char uuid[SD_ID128_UUID_STRING_MAX];
+
+	*ret = by_uuid;
+	if (by_name && by_name != by_uuid) {
+		env_post_result(&c->env, r, VIREO_ALREADY_EXISTS, "A domain called '%s' is there already, with the UUID %s.", vm->name,
+			sd_id128_to_uuid_string(by_name->uuid, uuid));
+		return false;
+	}
+	if (by_uuid && !by_name) {
+		env_post_result(&c->env, r, VIREO_ALREADY_EXISTS, "The UUID %s is that of the domain '%s' already.",
+			sd_id128_to_uuid_string(vm->uuid, uuid), domain_name(by_uuid));
+		return false;
+	}
+	return true;
+}
+
+/* ---- descriptions ------------------------------------------------------------------------------------------- */
+
+static void op_define(struct driver_connection *c, struct request *r)
+{
+	_cleanup_(vm_freep) struct vm *vm = NULL;
+	_cleanup_(freep) char *text = NULL;
+	struct result result = {.kind = KIND_DOMAIN};
+	struct failure f = {0};
+	struct domain *d;
+	bool was;
+	int e = vm_parse(r->text ? r->text : "", &vm, &text, &f);
+
+	if (e != 0) {
+		refuse_failure(c, r, e, &f);
+		return;
+	}
+	if (!find_meant(c, r, vm, &d))
+		return;
+	was = d != NULL;
+	if (!d)
+		d = domain_new(c, vm->uuid);
+	e = d ? files_make_directory(d->directory) : -ENOMEM;
+	if (e == 0)
+		e = files_write(d->directory, "domain.xml", text, true);
+	if (e < 0) {
+		if (d && !was)
+			domain_forget(d);
+		refuse_failure(c, r, e, &f);
+		return;
+	}
+	was = d->config != NULL;
+	vm_free(d->config);
+	free(d->config_text);
+	d->config = TAKE(vm);
+	d->config_text = TAKE(text);
+	result.uuid = d->uuid;
+	domain_tell(d, CAUSE_DEFINED, was ? "updated" : "added", r, &result);
+}
+
+static void op_undefine(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	int e;
+
+	if (!d->config) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		return;
+	}
+	if (d->managed_save && !vdict_b(r->options, "managed-save", false)) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain has a managed save; option managed-save discards it");
+		return;
+	}
+	if (files_has(d->directory, "nvram.fd") && !vdict_b(r->options, "nvram", false)) {
+		/* To be kept they would have to be somewhere else. */
+		refuse(c, r, vdict_b(r->options, "keep-nvram", false) ? VIREO_NOT_SUPPORTED : VIREO_INVALID_STATE,
+			"the domain has firmware variables of its own in its directory; option nvram deletes them");
+		return;
+	}
+	/* This one file is what makes it persistent. */
+	e = files_remove(d->directory, "domain.xml");
+	if (e < 0) {
+		refuse_failure(c, r, e, NULL);
+		return;
+	}
+	(void)files_remove(d->directory, "autostart");
+	(void)files_remove(d->directory, "save");
+	d->autostart = d->managed_save = false;
+	if (d->phase == RUN_OFF) {
+		struct vm *config = TAKE(d->config);
+
+		/* The report has its name. */
+		d->live = config;
+		domain_tell(d, CAUSE_UNDEFINED, "removed", r, NULL);
+		domain_forget(d);
+		return;
+	}
+	vm_free(TAKE(d->config));
+	free(TAKE(d->config_text));
+	domain_tell(d, CAUSE_UNDEFINED, "removed", r, NULL);
+}
+
+/* Replace the persistent description; ends the request. */
+static void change_config(struct driver_connection *c, struct domain *d, struct request *r, const char *name,
+			  uint64_t memory, uint64_t current_memory, unsigned vcpus, const char *reason)
+{
+	_cleanup_(freep) char *changed = NULL, *text = NULL;
+	_cleanup_(vm_freep) struct vm *vm = NULL;
+	struct failure f = {0};
+	int e = -ENOMEM;
+
+	changed = vm_text_change(d->config_text, name, memory, current_memory, vcpus);
+	if (changed)
+		e = vm_parse(changed, &vm, &text, &f);
+	if (e == 0)
+		e = files_write(d->directory, "domain.xml", text, true);
+	if (e != 0) {
+		if (e > 0)
+			f.error = VIREO_INVALID_ARGS;
+		refuse_failure(c, r, e, &f);
+		return;
+	}
+	vm_free(d->config);
+	free(d->config_text);
+	d->config = TAKE(vm);
+	d->config_text = TAKE(text);
+	domain_tell(d, CAUSE_DEFINED, reason, r, NULL);
+}
+
+static void op_rename(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	if (!d->config || d->phase != RUN_OFF) {
+		refuse(c, r, VIREO_INVALID_STATE, d->config ? "the domain is active" : "the domain is not persistent");
+		return;
+	}
+	if (!r->text || run_find_name(c, r->text)) {
+		refuse(c, r, VIREO_ALREADY_EXISTS, "there is a domain of that name already");
+		return;
+	}
+	change_config(c, d, r, r->text, 0, 0, 0, "renamed");
+}
+
+static void op_autostart(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	int e;
+
+	if (!d->config) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		return;
+	}
+	e = r->flag ? files_write(d->directory, "autostart", "", true) : files_remove(d->directory, "autostart");
+	if (e < 0) {
+		refuse_failure(c, r, e, NULL);
+		return;
+	}
+	d->autostart = r->flag;
+	domain_tell(d, CAUSE_NONE, NULL, r, NULL);
+}
+
+/* live and config as the contract has them. true: the running one is meant. */
+static bool wants_live(const struct domain *d, const struct request *r)
+{
+	bool live = vdict_b(r->options, "live", false), config = vdict_b(r->options, "config", false);
+
+	return live || (!config && d->phase != RUN_OFF);
+}
+
+static void op_set_memory(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	bool maximum = vdict_b(r->options, "maximum", false), live = wants_live(d, r);
+
+	if (live && d->phase == RUN_OFF) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is inactive");
+		return;
+	}
+	if (live && maximum) {
+		refuse(c, r, VIREO_NOT_SUPPORTED, "the maximum of a running domain cannot be changed");
+		return;
+	}
+	if (live && vdict_b(r->options, "config", false)) {
+		refuse(c, r, VIREO_NOT_SUPPORTED, "either the run or the description can be changed, not both in one call");
+		return;
+	}
+	if (live) {
+		if (d->phase != RUN_UP || !guest_operate(d->guest, r))
+			refuse(c, r, VIREO_INVALID_STATE, "the domain is not running");
+		return;
+	}
+	if (!d->config) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		return;
+	}
+	if (r->number == 0 || r->number % 1024 || (!maximum && r->number > d->config->memory)) {
+		refuse(c, r, VIREO_INVALID_ARGS, "that is not a multiple of 1024, or more than the domain's maximum");
+		return;
+	}
+	change_config(c, d, r, NULL, maximum ? r->number : 0,
+		!maximum || d->config->current_memory > r->number ? r->number : 0, 0, "updated");
+}
+
+static void op_set_vcpus(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	if (vdict_b(r->options, "guest", false) || vdict_b(r->options, "hotpluggable", false)) {
+		refuse(c, r, VIREO_NOT_SUPPORTED, "there is no agent, and CPUs cannot be plugged in");
+		return;
+	}
+	if (wants_live(d, r)) {
+		refuse(c, r, d->phase == RUN_OFF ? VIREO_INVALID_STATE : VIREO_NOT_SUPPORTED,
+			d->phase == RUN_OFF ? "the domain is inactive" : "the CPUs of a running domain cannot be changed");
+		return;
+	}
+	if (!d->config) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		return;
+	}
+	if (r->number == 0 || r->number > 1024 || (d->config->sockets && r->number != d->config->vcpus)) {
+		refuse(c, r, VIREO_INVALID_ARGS, "that number does not fit the domain");
+		return;
+	}
+	change_config(c, d, r, NULL, 0, 0, (unsigned)r->number, "updated");
+}
+
+static void op_get_xml(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	bool inactive = vdict_b(r->options, "inactive", false);
+	const char *text = inactive || !d->live_text ? d->config_text : d->live_text;
+	struct result result = {0};
+
+	if (!text) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain has no persistent description");
+		return;
+	}
+	result.text = strdup(text);
+	env_post_result_full(&c->env, r, &result);
+}
+
+/* ---- starting ----------------------------------------------------------------------------------------------- */
+
+static void op_start(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	if (d->phase != RUN_OFF) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
+		return;
+	}
+	if (vdict_b(r->options, "reset-nvram", false))
+		(void)files_remove(d->directory, "nvram.fd");
+	if (vdict_b(r->options, "force-boot", false)) {
+		(void)files_remove(d->directory, "save");
+		d->managed_save = false;
+	}
+	domain_start_kept(d, r, vdict_b(r->options, "paused", false));
+}
+
+static void op_create(struct driver_connection *c, struct request *r)
+{
+	_cleanup_(vm_freep) struct vm *vm = NULL;
+	_cleanup_(freep) char *text = NULL;
+	struct failure f = {0};
+	struct domain *d;
+	int e = vm_parse(r->text ? r->text : "", &vm, &text, &f);
+
+	if (e != 0) {
+		refuse_failure(c, r, e, &f);
+		return;
+	}
+	if (!find_meant(c, r, vm, &d))
+		return;
+	if (d && d->phase != RUN_OFF) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
+		return;
+	}
+	if (!d) {
+		d = domain_new(c, vm->uuid);
+		e = d ? files_make_directory(d->directory) : -ENOMEM;
+		if (e < 0) {
+			if (d)
+				domain_forget(d);
+			refuse_failure(c, r, e, &f);
+			return;
+		}
+	}
+	d->live = TAKE(vm);
+	d->live_text = TAKE(text);
+	domain_start(d, r, vdict_b(r->options, "paused", false), -1, false);
+}
+
+/* Of the two, the caller's word counts, then the file's. */
+static bool stays_paused(const struct request *r, bool was_running)
+{
+	return vdict_b(r->options, "paused", false) || (!was_running && !vdict_b(r->options, "running", false));
+}
+
+static void op_restore(struct driver_connection *c, struct request *r)
+{
+	_cleanup_(vm_freep) struct vm *vm = NULL, *own = NULL;
+	_cleanup_(freep) char *xml = NULL, *text = NULL;
+	const char *other = vdict_s(r->options, "xml", NULL);
+	struct failure f = {0};
+	bool running = false;
+	struct domain *d;
+	int fd = -1, e;
+
+	if (!r->text || r->text[0] != '/') {
+		refuse(c, r, VIREO_INVALID_ARGS, "the file is not an absolute path");
+		return;
+	}
+	e = saved_open(r->text, &fd, &xml, &running, &f);
+	if (e == 0)
+		e = vm_parse(other ? other : xml, &vm, &text, &f);
+	if (e == 0 && other) {
+		e = vm_parse(xml, &own, NULL, &f);
+		if (e == 0 && !sd_id128_equal(own->uuid, vm->uuid))
+			e = failure_set(&f, VIREO_INVALID_XML, "The description is of another domain than the file.");
+	}
+	if (e != 0) {
+		if (fd >= 0)
+			close(fd);
+		refuse_failure(c, r, e, &f);
+		return;
+	}
+	if (!find_meant(c, r, vm, &d)) {
+		close(fd);
+		return;
+	}
+	if (d && d->phase != RUN_OFF) {
+		close(fd);
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
+		return;
+	}
+	if (!d) {
+		d = domain_new(c, vm->uuid);
+		e = d ? files_make_directory(d->directory) : -ENOMEM;
+		if (e < 0) {
+			close(fd);
+			if (d)
+				domain_forget(d);
+			refuse_failure(c, r, e, &f);
+			return;
+		}
+	}
+	d->live = TAKE(vm);
+	d->live_text = TAKE(text);
+	domain_start(d, r, stays_paused(r, running), fd, false);
+}
+
+static void op_managed_save(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	if (!d->config) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		return;
+	}
+	free(r->text);
+	if (asprintf(&r->text, "%s/save", d->directory) < 0) {
+		r->text = NULL;
+		refuse(c, r, VIREO_NO_MEMORY, "out of memory");
+		return;
+	}
+	if (d->phase != RUN_UP)
+		refuse(c, r, VIREO_INVALID_STATE, "the domain is not running");
+	else
+		guest_job_begin(d->guest, r);
+}
+
+static void op_managed_save_remove(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	int e;
+
+	if (!d->managed_save) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain has no managed save");
+		return;
+	}
+	e = files_remove(d->directory, "save");
+	if (e < 0) {
+		refuse_failure(c, r, e, NULL);
+		return;
+	}
+	d->managed_save = false;
+	domain_tell(d, CAUSE_NONE, NULL, r, NULL);
+}
+
+/* ---- the rest ----------------------------------------------------------------------------------------------- */
+
+static void operate_domain(struct driver_connection *c, struct domain *d, struct request *r)
+{
+	switch (r->operation) {
+	case OP_DOMAIN_START:
+		op_start(c, d, r);
+		return;
+	case OP_DOMAIN_DESTROY:
+		if (d->phase == RUN_OFF)
+			refuse(c, r, VIREO_INVALID_STATE, "the domain is inactive");
+		else
+			domain_destroy(d, r);
+		return;
+	case OP_DOMAIN_UNDEFINE:
+		op_undefine(c, d, r);
+		return;
+	case OP_DOMAIN_RENAME:
+		op_rename(c, d, r);
+		return;
+	case OP_DOMAIN_SET_AUTOSTART:
+		op_autostart(c, d, r);
+		return;
+	case OP_DOMAIN_SET_MEMORY:
+		op_set_memory(c, d, r);
+		return;
+	case OP_DOMAIN_SET_VCPUS:
+		op_set_vcpus(c, d, r);
+		return;
+	case OP_DOMAIN_GET_XML:
+		op_get_xml(c, d, r);
+		return;
+	case OP_DOMAIN_MANAGED_SAVE:
+		op_managed_save(c, d, r);
+		return;
+	case OP_DOMAIN_MANAGED_SAVE_REMOVE:
+		op_managed_save_remove(c, d, r);
+		return;
+	default:
+		break;
+	}
+	for (const enum operation *op = run_operations; *op != r->operation; op++)
+		if (*op == OP_NONE) {
+			refuse(c, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot do that");
+			return;
+		}
+	if (d->phase != RUN_UP) {
+		refuse(c, r, VIREO_INVALID_STATE, d->phase == RUN_OFF ? "the domain is inactive" : "the domain is not running");
+		return;
+	}
+	if (!guest_operate(d->guest, r))
+		refuse(c, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot do that");
+}
+
+void run_operate(struct driver_connection *c, struct request *r)
+{
+	struct domain *d;
+
+	switch (r->operation) {
+	case OP_DEFINE_DOMAIN:
+		op_define(c, r);
+		return;
+	case OP_CREATE_DOMAIN:
+		op_create(c, r);
+		return;
+	case OP_RESTORE_DOMAIN:
+		op_restore(c, r);
+		return;
+	case OP_DEFINE_POOL:
+	case OP_CREATE_POOL:
+		pools_operate(c->pools, r);
+		return;
+	default:
+		break;
+	}
+	if (r->kind == KIND_POOL) {
+		pools_operate(c->pools, r);
+		return;
+	}
+	d = r->kind == KIND_DOMAIN ? run_find(c, r->uuid) : NULL;
+	if (r->kind == KIND_CONNECTION || r->kind == KIND_NETWORK)
+		refuse(c, r, VIREO_NOT_SUPPORTED, "this connection cannot do that");
+	else if (!d || (!d->config && d->phase == RUN_STARTING && r->operation != OP_DOMAIN_DESTROY))
+		/* One that is only being created does not exist yet. */
+		refuse(c, r, VIREO_NOT_FOUND, "there is no such domain");
+	else
+		operate_domain(c, d, r);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "run.h"
+#include "util/utf8.h"
+
+/* The address of a file that may have a long path: through a descriptor of its directory. */
+static int address_of(const char *directory, const char *file, struct sockaddr_un *ret, int *ret_dir)
+{
+	int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0)
+		return -errno;
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir, file) >= (int)sizeof(ret->sun_path)) {
+		close(dir);
+		return -ENAMETOOLONG;
+	}
+	*ret_dir = dir;
+	return 0;
+}
+
+int process_connect(const char *directory, const char *file, int *ret)
+{
+	struct sockaddr_un address;
+	int dir, fd, r = address_of(directory, file, &address, &dir);
+
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+	} else
+		*ret = fd;
+	close(dir);
+	return r;
+}
+
+int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected)
+{
+	struct sockaddr_un address;
+	int dir, fd, r = address_of(directory, file, &address, &dir);
+	mode_t mask;
+
+	if (r < 0)
+		return r;
+	(void)unlinkat(dir, file, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	mask = umask(0177);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 1) < 0)
+		r = -errno;
+	umask(mask);
+	close(dir);
+	/* In the queue before QEMU is there: nobody else can be first. */
+	if (r == 0)
+		r = process_connect(directory, file, ret_connected);
+	if (r < 0) {
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	*ret_listener = fd;
+	return 0;
+}
+
+/* Between fork() and execve() of a process with threads: async-signal-safe calls only. */
+static _Noreturn void child(char *const *argv, char *const *environment, int monitor, int lock, int log, int report)
+{
+	struct sigaction act = {.sa_handler = SIG_DFL};
+	sigset_t none;
+	int error, null;
+	pid_t pid;
+
+	/* Twice, so that it is nobody's child who would have to wait for it: it outlives us anyway. */
+	(void)setsid();
+	pid = _Fork();
+	if (pid != 0) {
+		(void)!write(report, &pid, sizeof(pid));
+		_exit(pid < 0);
+	}
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int i = 1; i < NSIG; i++)
+		(void)sigaction(i, &act, NULL);
+	(void)chdir("/");
+	(void)umask(0077);
+	null = open("/dev/null", O_RDWR);
+	/* Above those that are about to be filled, so that none is overwritten before it was moved. */
+	monitor = fcntl(monitor, F_DUPFD, 16);
+	lock = fcntl(lock, F_DUPFD, 16);
+	log = fcntl(log, F_DUPFD, 16);
+	report = fcntl(report, F_DUPFD, 16);
+	null = fcntl(null, F_DUPFD, 16);
+	if (dup2(null, 0) == 0 && dup2(log, 1) == 1 && dup2(log, 2) == 2 &&
+		dup2(monitor, PROCESS_MONITOR_FD) == PROCESS_MONITOR_FD && dup2(lock, PROCESS_LOCK_FD) == PROCESS_LOCK_FD &&
+		dup2(report, PROCESS_LOCK_FD + 1) == PROCESS_LOCK_FD + 1) {
+		(void)close_range(PROCESS_LOCK_FD + 2, ~0U, 0);
+		(void)fcntl(PROCESS_LOCK_FD + 1, F_SETFD, FD_CLOEXEC);
+		report = PROCESS_LOCK_FD + 1;
+		execve(argv[0], argv, environment);
+	}
+	error = errno;
+	(void)!write(report, &error, sizeof(error));
+	_exit(127);
+}
+
+int process_spawn(char *const *argv, const char *directory, int monitor, int lock, pid_t *ret_pid, int *ret_pidfd)
+{
+	char path[PATH_MAX], home[PATH_MAX + 8];
+	char *const environment[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C",
+		home, NULL};
+	int log, report[2], error = 0, r = 0;
+	pid_t pid;
+
+	if (snprintf(path, sizeof(path), "%s/log", directory) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	snprintf(home, sizeof(home), "HOME=%s", directory);
+	log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (log < 0)
+		return -errno;
+	if (pipe2(report, O_CLOEXEC) < 0) {
+		r = -errno;
+		close(log);
+		return r;
+	}
+	/* Only the words of this run. */
+	(void)!ftruncate(log, 0);
+	pid = fork();
+	if (pid == 0)
+		child(argv, environment, monitor, lock, log, report[1]);
+	if (pid < 0)
+		r = -errno;
+	close(log);
+	close(report[1]);
+	if (r == 0) {
+		(void)waitpid(pid, NULL, 0);
+		if (read(report[0], &pid, sizeof(pid)) != (ssize_t)sizeof(pid) || pid <= 0)
+			r = -EAGAIN;
+		/* Ends with execve(): a moment, and no way to hang. */
+		else if (read(report[0], &error, sizeof(error)) == (ssize_t)sizeof(error))
+			r = -error;
+	}
+	if (r == 0) {
+		*ret_pid = pid;
+		*ret_pidfd = -1;
+		/* Only who holds the lock is surely the one; whoever has ended by now tells it by the monitor. */
+		(void)files_lock_holder(directory, pid, ret_pid, ret_pidfd);
+	}
+	close(report[0]);
+	return r;
+}
+
+char *process_last_words(const char *directory)
+{
+	_cleanup_(freep) char *text = NULL;
+	char *line, *words = NULL, *save = NULL;
+
+	if (files_read(directory, "log", &text) < 0)
+		return NULL;
+	/* The last line that is no warning; they come with a time and the program's name before them. */
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		const char *said = strstr(line, "qemu-system-");
+
+		if (!*line || strstr(line, "warning:"))
+			continue;
+		if (said && strstr(said, ": "))
+			line = strstr((char *)said, ": ") + 2;
+		free(words);
+		words = utf8_dup(line);
+	}
+	return words;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "guest.h"
+#include "vm.h"
+
+/*
+ * The driver "qemu": domains that Vireo itself defines, keeps and starts.
+ *
+ * Everything is in one directory, that of the URI:
+ *
+ *	.lock			held by the broker that follows it
+ *	next-run		the number that the next run gets
+ *	boot-id			of the machine's boot in which autostart was last done
+ *	pools/			(pool.h)
+ *	UUID/domain.xml		the persistent description
+ *	UUID/live.xml		the description of the run, while there is one
+ *	UUID/state		JSON: run, phase, word, pid
+ *	UUID/autostart		it is there, or not
+ *	UUID/monitor		QEMU's socket; made by us, before QEMU: it cannot be missed, and it tells of an early death
+ *	UUID/lock		locked by QEMU itself, which inherits the descriptor: who holds it runs, who doesn't is dead,
+ *				whatever became of the broker and of the files beside it
+ *	UUID/pid, log, save	QEMU's pid file, its words, a managed save
+ *
+ * Files are written aside, synced and renamed. What a crash leaves half done is a start that nobody was told of; it
+ * is undone when the directory is opened again.
+ */
+
+enum run_phase {
+	RUN_OFF,
+	RUN_STARTING, /* there is a process, or is about to be; clients know of nothing */
+	RUN_UP,
+	RUN_ENDING, /* the monitor has gone: until the process has, nobody knows whether it comes back */
+};
+
+struct domain {
+	struct driver_connection *c;
+	sd_id128_t uuid;
+	char *directory;
+	struct vm *config; /* persistent; NULL: transient */
+	char *config_text;
+	struct vm *live; /* not OFF */
+	char *live_text;
+	bool autostart, managed_save;
+	char word[24]; /* how the last run ended: of `virsh domstate --reason` */
+
+	enum run_phase phase;
+	int run; /* its number */
+	pid_t pid;
+	int pidfd; /* -1: unknown; then the lock is asked */
+	sd_event_source *exit;
+	struct timer timer;
+	unsigned tries;
+	struct guest *guest; /* not OFF */
+	const char *saved_word; /* what of the guest's words is in the file; static */
+	bool adopted;		/* found running, not answered yet */
+
+	struct request *start; /* STARTING: what asked for it; may be NULL (autostart) */
+	bool paused;	       /* leave it so */
+	int incoming;	       /* descriptor of a saved state; -1: none */
+	bool from_managed;     /* … and it is the managed save */
+	struct failure why;    /* the start fails for */
+	struct request **destroys;
+	size_t n_destroys;
+	struct timer kill_timer;
+
+	struct domain *prev, *next;
+};
+
+struct pools;
+
+struct driver_connection {
+	struct guest_env env;
+	char *directory;
+	int lock;
+	bool closing, opened;
+	bool progressing, again; /* a look that is answered at once must not begin another round inside this one */
+	struct domain *domains;
+	struct run_listing *listings;
+	struct pools *pools;
+};
+
+/* ---- run.c -------------------------------------------------------------------------------------------------- */
+
+struct domain *run_find(struct driver_connection *c, sd_id128_t uuid);
+struct domain *run_find_name(struct driver_connection *c, const char *name);
+const char *domain_name(const struct domain *d);
+/* What it looks like without asking QEMU. NULL: no memory. */
+struct seen *domain_seen(struct domain *d);
+/* Report that, or that it has gone. */
+void domain_post_settled(struct domain *d);
+/*
+ * Tell of something that was done to the domain, with a settled look, and then end the request (@r may be NULL).
+ * @result: borrowed; NULL: it worked.
+ */
+void domain_tell(struct domain *d, enum cause cause, const char *reason, struct request *r, const struct result *result);
+/* One less to wait for: listings that wait for adopted domains go on. */
+void run_progress(struct driver_connection *c);
+/* It has neither run nor description any more: forget it, and its directory. */
+void domain_forget(struct domain *d);
+/* Complete a look of the guest's. */
+void domain_complete(struct domain *d, struct seen *s);
+
+/* ---- start.c ------------------------------------------------------------------------------------------------ */
+
+/*
+ * Begin a run of d->live. @r is taken; it ends when the domain is up, or with what went wrong. May free a transient @d.
+ */
+void domain_start(struct domain *d, struct request *r, bool paused, int incoming, bool from_managed);
+/* The same of what is kept: the managed save if there is one, else the description. */
+void domain_start_kept(struct domain *d, struct request *r, bool paused);
+/* A run that was going on when the directory was opened. */
+void domain_adopt(struct domain *d);
+void domain_destroy(struct domain *d, struct request *r);
+/* Let it go on without us. */
+void domain_leave(struct domain *d);
+
+/* ---- operations.c ------------------------------------------------------------------------------------------- */
+
+void run_operate(struct driver_connection *c, struct request *r);
+extern const enum operation run_operations[];
+
+/* ---- files.c ------------------------------------------------------------------------------------------------ */
+
+/* All: 0, or a negative errno. */
+int files_write(const char *directory, const char *file, const char *text, bool sync);
+/* Owned by the caller. -EFBIG for more than 16 MiB. */
+int files_read(const char *directory, const char *file, char **ret);
+int files_remove(const char *directory, const char *file);
+/* The directory with all that is in it (one level). */
+int files_remove_directory(const char *directory);
+bool files_has(const char *directory, const char *file);
+int files_make_directory(const char *path);
+/* An advisory lock. -EAGAIN: somebody else has it. */
+int files_lock(const char *directory, const char *file, int *ret);
+int files_next_run(const char *directory, int *ret);
+int files_save_state(struct domain *d, const char *phase, bool sync);
+/* "" phase when there is none. @word, @phase: at least 24 bytes. */
+void files_load_state(const char *directory, int *run, char *phase, char *word, pid_t *pid);
+/* Who holds UUID/lock: a descriptor of the process, and its number; -ESRCH when nobody. @hint: look there first. */
+int files_lock_holder(const char *directory, pid_t hint, pid_t *ret_pid, int *ret_pidfd);
+
+/* ---- process.c ---------------------------------------------------------------------------------------------- */
+
+#define PROCESS_MONITOR_FD 3
+#define PROCESS_LOCK_FD 4
+
+/*
+ * process_spawn() - a process that outlives us, in a session of its own
+ * @monitor, @lock: become descriptors 3 and 4; borrowed
+ * @log: path of what gets its words
+ */
+int process_spawn(char *const *argv, const char *directory, int monitor, int lock, pid_t *ret_pid, int *ret_pidfd);
+/* A listening socket @directory/@file, and one connected to it. */
+int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected);
+int process_connect(const char *directory, const char *file, int *ret);
+/* The last words of the log, one line; owned, valid UTF-8, NULL when there are none. */
+char *process_last_words(const char *directory);

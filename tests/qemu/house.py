@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A directory of domains that Vireo itself keeps, the broker that follows it, and calling both."""
+
+import os
+import signal
+
+from qemukit import qemus_of
+
+from kit import guests
+from kit.vireod import BusError
+
+
+class House:
+    """A directory of domains, and the broker that keeps it."""
+
+    def __init__(self, test):
+        self.test = test
+        self.directory = test.scope.directory('domains')
+        self.images = test.scope.directory('images')
+        self.vireod = test.vireod(f'vireo://{self.directory}')
+        self.vireod.wait_connected()
+        self.recorder = self.vireod.recorder
+        self.connection = self.vireod.connection_path()
+        self.silent = self.vireod.sync()
+        test.scope.defer(self.kill_all)
+
+    def kill_all(self):
+        for pid in qemus_of(self.directory):
+            os.kill(pid, signal.SIGKILL)
+
+    def restarted(self):
+        self.vireod.wait_connected()
+        self.silent = self.vireod.sync()
+        return self.silent
+
+    def mark(self):
+        version = self.vireod.sync()
+        if version > self.silent:
+            self.recorder.wait_version(version)
+        return version
+
+    def define(self, xml):
+        return self.vireod.call(self.connection, 'org.vireo1.Connection', 'DefineDomain', '(sa{sv})', xml, {})[0]
+
+    def create(self, xml, **options):
+        return self.vireod.call(self.connection, 'org.vireo1.Connection', 'CreateDomain', '(sa{sv})', xml, options)[0]
+
+    def __call__(self, path, method, *arguments, **options):
+        """Call a method of a domain: arguments are strings, numbers or booleans."""
+        letters = {bool: 'b', str: 's', int: 't'}
+        signature = ''.join(letters[type(a)] for a in arguments)
+        if method == 'SetVCPUs':
+            signature = 'u'
+        return self.vireod.call(path, 'org.vireo1.Domain', method, f'({signature}a{{sv}})', *arguments, options, limit=60)
+
+    def properties(self, path):
+        return self.vireod.get_all(path, 'Domain')
+
+    def domains(self):
+        return {p['Name']: p for kind, p in self.vireod.snapshot()[2].values() if kind == 'Domain'}
+
+    def xml(self, name, act=guests.IDLE, wait=0.5, **options):
+        return guests.domain_xml(name, guests.image(self.images, act, wait=wait), **options)
+
+
+def refused(test, call, short, text, *words):
+    try:
+        call()
+    except BusError as error:
+        test.equal(error.short, short, f'{text}: name of the error ({error.message})')
+        for word in words:
+            test.check(word in error.message, f'{text}: "{word}" is not in "{error.message}"')
+        return
+    test.fail(f'{text} was not refused')
