@@ -115,10 +115,15 @@ def main(test):
                                           for p in now.values()):
                 break
             libvirt = now
-        vireod.sync(limit=120)
-        vireod.call(connection, 'org.vireo1.Connection', 'Resync', '(a{sv})', {}, limit=120)
-        for wrong in truth.compare(libvirtd.virsh, vireod, connection, ignored=('Allocation', 'Available')):
-            test.fail(f'{what}: {wrong}')
+        for _ in range(3):
+            # libvirtd still carries out calls of a virsh that had to be ended, silent ones too, while we compare
+            vireod.sync(limit=120)
+            vireod.call(connection, 'org.vireo1.Connection', 'Resync', '(a{sv})', {}, limit=120)
+            wrong = truth.compare(libvirtd.virsh, vireod, connection, ignored=('Allocation', 'Available'))
+            if not wrong:
+                break
+        for text in wrong:
+            test.fail(f'{what}: {text}')
         print(f'{what}: {len(recorder.events)} events so far')
 
     def middle(what, act, limit=60):
