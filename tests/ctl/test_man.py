@@ -87,7 +87,9 @@ class Vireod(unittest.TestCase):
     def test_configuration(self):
         page = source('vireo.conf.5')
         code = (ROOT / 'broker' / 'config.c').read_text()
-        keys = set(re.findall(r'strcmp\(name, "(\w+)"\)', code))
+        # compared one by one, or rows of a table
+        keys = set(re.findall(r'strcmp\(name, "(\w+)"\)|\{"(\w+)", &c->|\[KIND_\w+\] = "(\w+)"', code))
+        keys = {key for found in keys for key in found if key}
         self.assertGreater(len(keys), 6)
         self.assertEqual(set(re.findall(r'(?m)^\.It Sy (\w+) Ns =', page)), keys)
 
