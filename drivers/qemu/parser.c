@@ -78,11 +78,15 @@ int qmp_parser_feed(struct qmp_parser *p, const char *data, size_t n, qmp_object
 
 		if (part > p->max - p->pending + 1)
 			part = p->max - p->pending + 1;
-		/* A NUL ends the tokener's work wherever it stands. */
-		if (memchr(data, 0, part)) {
+		/* A NUL would end the tokener's work wherever it stands; what is before it is taken as it would be without. */
+		const char *zero = memchr(data, 0, part);
+
+		if (zero == data) {
 			*ret_why = "a zero byte";
 			return -EBADMSG;
 		}
+		if (zero)
+			part = (size_t)(zero - data);
 		o = json_tokener_parse_ex(p->tokener, data, (int)part);
 		e = json_tokener_get_error(p->tokener);
 		if (e == json_tokener_continue) {
