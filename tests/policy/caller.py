@@ -36,6 +36,11 @@ class Caller:
         message = Gio.DBusMessage.new_method_call(destination, path, interface, method)
         body = GLib.Variant.parse(GLib.VariantType(signature), arguments, None, None)
         message.set_body(body)
+        if 'h' in signature:
+            fds = Gio.UnixFDList()
+            with open('/dev/null', 'r+b') as null:
+                fds.append(null.fileno())
+            message.set_unix_fd_list(fds)
         if interactive:
             message.set_flags(message.get_flags() | Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION)
 

@@ -11,10 +11,11 @@ import sys
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tests' / 'live'))
+sys.path[:0] = [str(ROOT / 'tests' / 'live'), str(ROOT / 'policy')]
 
 from gi.repository import GLib  # noqa: E402
 
+import permissions  # noqa: E402,F401
 from kit import namespaces  # noqa: E402
 from kit.bus import Bus  # noqa: E402
 from kit.loop import settle, wait_for  # noqa: E402,F401

@@ -12,6 +12,11 @@ import unittest
 import xml.etree.ElementTree as ET
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'policy'))
+sys.dont_write_bytecode = True
+
+import permissions  # noqa: E402
+
 POLICY, BUS = ROOT / 'policy/org.vireo1.policy', ROOT / 'policy/org.vireo1.conf'
 POLICY_DTD = pathlib.Path('/usr/share/polkit-1/policyconfig-1.dtd')
 BUS_DTD = pathlib.Path('/usr/share/xml/dbus-1/busconfig.dtd')
@@ -81,6 +86,18 @@ class Files(unittest.TestCase):
         self.assertIn(('allow', {'send_destination': 'org.vireo1'}), policies['default'])
         for user in ('user vireo', 'user root'):
             self.assertEqual(policies[user], [('allow', {'own': 'org.vireo1'})])
+
+    def test_permissions(self):
+        """Each method has its action, and the table is up to date."""
+        self.assertEqual(permissions.check(permissions.actions()), [])
+        self.assertEqual(permissions.TABLE.read_text(), permissions.table())
+
+    def test_a_method_without_an_action_is_noticed(self):
+        found = permissions.actions()
+        lacking = {k: v for k, v in found.items() if k != ('Domain', 'Start')}
+        self.assertEqual(permissions.check(lacking), ['Domain.Start has no action'])
+        self.assertEqual(permissions.check({**found, ('Domain', 'Start'): 'nonsense'}),
+                         ['Domain.Start: polkit knows no action nonsense'])
 
     def test_rules_are_javascript(self):
         # polkitd itself reads them in test_methods; here, that what they name is there
