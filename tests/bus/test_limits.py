@@ -5,7 +5,7 @@
 import pathlib
 import signal
 
-from support import BusCase, Client, GLib, MANAGER, NAME, main
+from support import BusCase, Client, GLib, MANAGER, NAME, main, memory_means_something
 
 from kit.loop import settle, wait_for
 from kit.recorder import Recorder
@@ -91,7 +91,8 @@ class Stuck(BusCase):
         wait_for(lambda: self.vireod.recorder.bookmark >= end, what='a bookmark')
         self.assertIn('takes signals again', self.vireod.log())
         # all that was waiting in its queue at most, and what SQLite keeps at hand
-        self.assertLess(grown, 100 * MIB)
+        if memory_means_something(self.vireod.process):
+            self.assertLess(grown, 100 * MIB)
         # signals of the run after are as complete as ever
         last = {e.path: e for e in self.vireod.recorder.events}
         for path, (kind, properties) in self.vireod.snapshot()[2].items():

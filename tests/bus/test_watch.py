@@ -9,7 +9,7 @@ import pathlib
 import re
 import socket
 
-from support import BusCase, Client, Gio, GLib, MANAGER, NAME, main
+from support import BusCase, Client, Gio, GLib, MANAGER, NAME, main, memory_means_something
 
 from kit.loop import wait_for
 
@@ -262,7 +262,8 @@ class Slow(BusCase):
         end = self.flood(self.EVENTS)
         drip.read(1)
         grown = resident(self.vireod.process) - before
-        self.assertLess(grown, 24 << 20, f'{grown >> 20} MiB more')
+        if memory_means_something(self.vireod.process):
+            self.assertLess(grown, 24 << 20, f'{grown >> 20} MiB more')
         quick.until(lambda: quick.version >= end - 200, 120)
         wanted = None
         for reader in stopped + [drip]:
