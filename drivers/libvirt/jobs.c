@@ -168,6 +168,16 @@ static void tell_progress(struct driver_connection *c, struct lv_op *op, const s
 	pthread_mutex_unlock(&op->telling);
 }
 
+void lv_follow_end(struct lv_op *op)
+{
+	struct progress p = {.token = op->r->token, .remaining = 0, .percent = 100};
+
+	if (op->follow != LV_FOLLOW_STREAM)
+		return;
+	p.done = p.total = atomic_load(&op->bytes);
+	tell_progress(op->c, op, &p);
+}
+
 static void end_work(struct driver_connection *c, void *data);
 static void cancel(struct driver_connection *c, struct lv_op *op);
 

@@ -11,6 +11,8 @@ void lv_complete(struct driver_connection *c, uint64_t token);
 void lv_follow(struct lv_op *op, enum lv_follow follow, bool cancellable);
 /* Its operator: was it asked to end, or is there nobody to hear the end? */
 bool lv_must_end(struct lv_op *op);
+/* Its operator, when its call has returned well: the last word about what was moved. */
+void lv_follow_end(struct lv_op *op);
 /* Keeper, not under the lock: ask how far operations are. Return: when to come again. */
 uint64_t lv_poll_operations(struct driver_connection *c);
 

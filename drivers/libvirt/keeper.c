@@ -21,8 +21,11 @@
  * It may hang in libvirt, for ever even; nobody waits for it.
  */
 
-/* Seconds between two questions, and how many may stay unanswered: dead after 20 s. */
-#define KEEPALIVE_INTERVAL 5
+/*
+ * Seconds between two questions, and how many may stay unanswered: dead after 16 s, so that a call which waits for its end
+ * gets to know (after 20 s it would be answered that its job goes on).
+ */
+#define KEEPALIVE_INTERVAL 4
 #define KEEPALIVE_COUNT 3
 
 static void free_uri(xmlURIPtr *uri)

@@ -303,6 +303,8 @@ static void operate_work(struct driver_connection *c, void *data)
 		hold_object(c, op);
 		r = run(op, f);
 	}
+	if (r == 0)
+		lv_follow_end(op);
 	pthread_mutex_lock(&c->lock);
 	release_object(c, op);
 	if (r == LV_GOES_ON)
