@@ -54,23 +54,33 @@ enum domain_state guest_state(const char *status, const char *running_word, cons
 const unsigned guest_causes = 1u << CAUSE_STARTED | 1u << CAUSE_SUSPENDED | 1u << CAUSE_RESUMED | 1u << CAUSE_PMSUSPENDED |
 			      1u << CAUSE_CRASHED | 1u << CAUSE_SHUTDOWN | 1u << CAUSE_STOPPED;
 
-const struct event_def guest_events[] = {
-	{KIND_DOMAIN, "Rebooted", "", "RESET"},
-	{KIND_DOMAIN, "RTCChanged", "offset:x", "RTC_CHANGE"},
-	{KIND_DOMAIN, "Watchdog", "", "WATCHDOG"},
-	{KIND_DOMAIN, "IOError", "alias:s action:s", "BLOCK_IO_ERROR"},
-	{KIND_DOMAIN, "Graphics", "auth-scheme:s", "VNC_CONNECTED VNC_INITIALIZED VNC_DISCONNECTED SPICE_…"},
-	{KIND_DOMAIN, "ControlError", "", "a query without an answer"},
-	{KIND_DOMAIN, "BlockJob", "disk:s type:s", "BLOCK_JOB_COMPLETED BLOCK_JOB_CANCELLED BLOCK_JOB_READY"},
-	{KIND_DOMAIN, "TrayChanged", "alias:s", "DEVICE_TRAY_MOVED"},
-	{KIND_DOMAIN, "BalloonChanged", "memory:t", "BALLOON_CHANGE"},
-	{KIND_DOMAIN, "DeviceRemoved", "alias:s", "DEVICE_DELETED"},
-	{KIND_DOMAIN, "DeviceRemovalFailed", "alias:s", "DEVICE_UNPLUG_GUEST_ERROR MEM_UNPLUG_ERROR"},
-	{KIND_DOMAIN, "MigrationIteration", "iteration:i", "MIGRATION_PASS"},
-	{KIND_DOMAIN, "BlockThreshold", "device:s threshold:t excess:t", "BLOCK_WRITE_THRESHOLD"},
-	{KIND_DOMAIN, "MemoryFailure", "recipient:s action-required:b recursive:b", "MEMORY_FAILURE"},
-	{KIND_DOMAIN, "MemoryDeviceSizeChanged", "alias:s size:t", "MEMORY_DEVICE_SIZE_CHANGE"},
+/* clang-format off */
+#define OF_GUESTS \
+	{KIND_DOMAIN, "Rebooted", "", "RESET"}, \
+	{KIND_DOMAIN, "RTCChanged", "offset:x", "RTC_CHANGE"}, \
+	{KIND_DOMAIN, "Watchdog", "", "WATCHDOG"}, \
+	{KIND_DOMAIN, "IOError", "alias:s action:s", "BLOCK_IO_ERROR"}, \
+	{KIND_DOMAIN, "Graphics", "auth-scheme:s", "VNC_CONNECTED VNC_INITIALIZED VNC_DISCONNECTED SPICE_…"}, \
+	{KIND_DOMAIN, "ControlError", "", "a query without an answer"}, \
+	{KIND_DOMAIN, "BlockJob", "disk:s type:s", "BLOCK_JOB_COMPLETED BLOCK_JOB_CANCELLED BLOCK_JOB_READY"}, \
+	{KIND_DOMAIN, "TrayChanged", "alias:s", "DEVICE_TRAY_MOVED"}, \
+	{KIND_DOMAIN, "BalloonChanged", "memory:t", "BALLOON_CHANGE"}, \
+	{KIND_DOMAIN, "DeviceRemoved", "alias:s", "DEVICE_DELETED"}, \
+	{KIND_DOMAIN, "DeviceRemovalFailed", "alias:s", "DEVICE_UNPLUG_GUEST_ERROR MEM_UNPLUG_ERROR"}, \
+	{KIND_DOMAIN, "MigrationIteration", "iteration:i", "MIGRATION_PASS"}, \
+	{KIND_DOMAIN, "BlockThreshold", "device:s threshold:t excess:t", "BLOCK_WRITE_THRESHOLD"}, \
+	{KIND_DOMAIN, "MemoryFailure", "recipient:s action-required:b recursive:b", "MEMORY_FAILURE"}, \
+	{KIND_DOMAIN, "MemoryDeviceSizeChanged", "alias:s size:t", "MEMORY_DEVICE_SIZE_CHANGE"}, \
 	{KIND_DOMAIN, "MonitorEvent", "name:s data:s", "every other"},
+/* clang-format on */
+
+const struct event_def guest_events[] = {OF_GUESTS {0}};
+
+const struct event_def run_events[] = {
+	OF_GUESTS
+	{KIND_POOL, "Refreshed", "", "inotify"},
+	{KIND_POOL, "Built", "", "mkdir"},
+	{KIND_POOL, "Deleted", "", "rmdir"},
 	{0},
 };
 

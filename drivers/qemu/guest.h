@@ -124,7 +124,7 @@ void guest_cause(struct guest *g, enum cause cause, const char *reason, const ch
 void guest_flush(struct guest *g);
 
 /* events.c */
-extern const struct event_def guest_events[];
+extern const struct event_def guest_events[], run_events[];
 extern const unsigned guest_causes;
 void guest_take_event(struct guest *g, const char *name, struct json_object *data);
 enum domain_state guest_state(const char *status, const char *running_word, const char **ret_word);

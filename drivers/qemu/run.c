@@ -580,11 +580,12 @@ const struct driver qemu_driver = {
 	 * says whose domains these are.
 	 */
 	.uris = (const char *const[]){"vireo:///var/lib/vireo/domains", NULL},
-	.events = guest_events,
+	.events = run_events,
 	.operations = run_operations,
 	.causes = {[KIND_DOMAIN] = 1u << CAUSE_DEFINED | 1u << CAUSE_UNDEFINED | 1u << CAUSE_STARTED | 1u << CAUSE_SUSPENDED |
 				   1u << CAUSE_RESUMED | 1u << CAUSE_PMSUSPENDED | 1u << CAUSE_CRASHED | 1u << CAUSE_SHUTDOWN |
-				   1u << CAUSE_STOPPED},
+				   1u << CAUSE_STOPPED,
+		   [KIND_POOL] = 1u << CAUSE_DEFINED | 1u << CAUSE_UNDEFINED | 1u << CAUSE_STARTED | 1u << CAUSE_STOPPED},
 	.claim = run_claim,
 	.open = run_open,
 	.close = run_close,

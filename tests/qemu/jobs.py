@@ -303,4 +303,5 @@ def main(test):
     attached(test)
 
 
-program.run(main)
+if __name__ == '__main__':
+    program.run(main)
