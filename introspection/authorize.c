@@ -75,18 +75,16 @@ static int put(struct details *d, enum detail i, const char *s)
 
 static int put_connection(struct details *d, struct face *f, const char *path)
 {
-	_cleanup_(freep) char *top = NULL;
-	size_t n = strlen(VIREO_PATH_CONNECTIONS "/");
+	_cleanup_(freep) char *top = connection_in(path);
 	const struct object *c;
 	int r;
 
-	if (strncmp(path, VIREO_PATH_CONNECTIONS "/", n) != 0)
-		return 0;
-	top = strndup(path, n + strcspn(path + n, "/"));
 	if (!top)
 		return -ENOMEM;
+	if (!top[0])
+		return 0;
 	c = broker_find(f->broker, top);
-	r = put(d, DETAIL_CONNECTION, top + n);
+	r = put(d, DETAIL_CONNECTION, strrchr(top, '/') + 1);
 	return r < 0 || !c ? r : put(d, DETAIL_DRIVER, c->props->v[CONNECTION_DRIVER].s);
 }
 
@@ -431,11 +429,8 @@ static int warrant_new(struct held *h, const struct question *q, struct warrant 
 	w->interactive = sd_bus_message_get_allow_interactive_authorization(h->m) > 0;
 	if (q->action == ACTION_VIEW && q->object) {
 		const struct object *o = q->object;
-		const char *path = o->kind == KIND_JOB ? o->props->v[JOB_OBJECT].s : o->path;
-		size_t n = strlen(VIREO_PATH_CONNECTIONS "/");
 
-		w->connection = strncmp(path, VIREO_PATH_CONNECTIONS "/", n) == 0 ? strndup(path, n + strcspn(path + n, "/"))
-										  : strdup("");
+		w->connection = connection_in(o->kind == KIND_JOB ? o->props->v[JOB_OBJECT].s : o->path);
 		r = w->connection ? 0 : -ENOMEM;
 	} else if (q->object) {
 		w->object = strdup(q->object->path);

@@ -117,7 +117,14 @@ static size_t connection_length(const char *path)
 
 	if (strncmp(path, VIREO_PATH_CONNECTIONS "/", n) != 0)
 		return 0;
-	return n + strcspn(path + n, "/");
+	while (path[n] && path[n] != '/')
+		n++;
+	return n;
+}
+
+char *connection_in(const char *path)
+{
+	return strndup(path, connection_length(path));
 }
 
 bool filter_wants(const struct filter *f, enum kind kind, const char *path, const char *connection)

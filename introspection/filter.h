@@ -30,6 +30,8 @@ bool filter_wants(const struct filter *f, enum kind kind, const char *path, cons
 bool filter_wants_named(const struct filter *f, enum kind kind, const char *path, const char *connection,
 			const char *event);
 bool filter_wants_event(const struct filter *f, const struct event *e);
+/* The path of the connection that @path lies in, or is; "" when there is none. Owned by the caller; NULL: no memory. */
+char *connection_in(const char *path);
 /* Anything of this connection, as far as the options go. */
 bool filter_covers(const struct filter *f, const char *connection);
 bool filter_wants_object(const struct filter *f, const struct object *o);

@@ -286,16 +286,6 @@ static bool may(const struct peer *viewer, enum action action, const char *conne
 	return r->answer == AUTHORITY_YES;
 }
 
-/* The connection in a path; "" when there is none. Owned by the caller. */
-static char *connection_in(const char *path)
-{
-	size_t n = strlen(VIREO_PATH_CONNECTIONS "/");
-
-	if (strncmp(path, VIREO_PATH_CONNECTIONS "/", n) != 0)
-		return strdup("");
-	return strndup(path, n + strcspn(path + n, "/"));
-}
-
 bool rights_sees(const struct peer *viewer, enum kind kind, const char *path, const char *connection, bool xml)
 {
 	_cleanup_(freep) char *top = connection_in(connection);
