@@ -47,7 +47,8 @@ enum vireo_error lv_error_map(const virError *e)
 	case VIR_ERR_STORAGE_VOL_EXIST:
 		return VIREO_ALREADY_EXISTS;
 	case VIR_ERR_OPERATION_INVALID:
-		return VIREO_INVALID_STATE;
+		/* so it answers a new name that is taken */
+		return e->message && strstr(e->message, "already exists") ? VIREO_ALREADY_EXISTS : VIREO_INVALID_STATE;
 	case VIR_ERR_NO_NAME:
 	case VIR_ERR_NO_OS:
 	case VIR_ERR_NO_ROOT:

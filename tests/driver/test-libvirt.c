@@ -208,6 +208,7 @@ static void test_errors(void **state)
 		{{.code = VIR_ERR_NO_DOMAIN}, VIREO_NOT_FOUND},
 		{{.code = VIR_ERR_NO_STORAGE_VOL}, VIREO_NOT_FOUND},
 		{{.code = VIR_ERR_OPERATION_INVALID}, VIREO_INVALID_STATE},
+		{{.code = VIR_ERR_OPERATION_INVALID, .message = (char *)"domain with name 'b' already exists"}, VIREO_ALREADY_EXISTS},
 		{{.code = VIR_ERR_OPERATION_ABORTED}, VIREO_CANCELLED},
 		{{.code = VIR_ERR_NO_SUPPORT}, VIREO_NOT_SUPPORTED},
 		{{.code = VIR_ERR_XML_DETAIL}, VIREO_INVALID_XML},
