@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "stream.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
@@ -19,6 +20,13 @@ char *stream_source(const char *epoch)
 	if (sd_id128_get_machine_app_specific(APPLICATION, &machine) < 0)
 		machine = SD_ID128_NULL;
 	return asprintf(&s, "urn:vireo:" SD_ID128_FORMAT_STR ":%s", SD_ID128_FORMAT_VAL(machine), epoch) < 0 ? NULL : s;
+}
+
+static char *memdup(const void *p, size_t n)
+{
+	void *copy = malloc(n);
+
+	return copy ? memcpy(copy, p, n) : NULL;
 }
 
 /* RFC 3339, in UTC, to the microsecond. */
@@ -78,14 +86,27 @@ static void add_xml(struct json_object *data, const struct text *xml, const stru
 				       json_object_new_string_len(xml_inactive->data, (int)xml_inactive->size));
 }
 
-char *stream_line_event(const char *source, const struct event *e, bool xml, uint64_t sequence, size_t *ret_size)
+/* Text of an object that is built here; NULL: no memory. Takes it. */
+static char *text_of(struct json_object *o, size_t *ret_size)
 {
+	const char *text = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, ret_size);
+	char *copy = text ? memdup(text, *ret_size + 1) : NULL;
+
+	json_object_put(o);
+	return copy;
+}
+
+/*
+ * {"specversion": …, "data":{"sequence":  |  7  |  ,"version": …}}
+ * What is left and right of the number is the same for every reader.
+ */
+int stream_line_event(const char *source, const struct event *e, bool xml, struct stream_line *ret)
+{
+	static const char begin[] = ",\"data\":{\"sequence\":";
 	struct json_object *data = json_object_new_object();
+	struct stream_line line = {.version = e->version, .xml = xml};
 	char id[24], type[100];
 
-	snprintf(id, sizeof(id), "%" PRIu64, e->version);
-	snprintf(type, sizeof(type), "org.vireo1.%s.%s", kind_interface(e->kind), e->name);
-	json_object_object_add(data, "sequence", json_object_new_uint64(sequence));
 	json_object_object_add(data, "version", json_object_new_uint64(e->version));
 	json_object_object_add(data, "previous", json_object_new_uint64(e->previous));
 	json_object_object_add(data, "reason", json_object_new_string(e->reason));
@@ -94,7 +115,37 @@ char *stream_line_event(const char *source, const struct event *e, bool xml, uin
 	json_object_object_add(data, "details", e->details ? vdict_to_json(e->details) : json_object_new_object());
 	if (xml)
 		add_xml(data, e->xml, e->xml_inactive);
-	return finish(envelope(source, id, type, e->path, e->timestamp), data, ret_size);
+	line.tail = text_of(data, &line.tail_size);
+
+	snprintf(id, sizeof(id), "%" PRIu64, e->version);
+	snprintf(type, sizeof(type), "org.vireo1.%s.%s", kind_interface(e->kind), e->name);
+	line.head = text_of(envelope(source, id, type, e->path, e->timestamp), &line.head_size);
+	if (line.head && line.tail) {
+		char *head = realloc(line.head, line.head_size + sizeof(begin) + 2);
+		char *tail = realloc(line.tail, line.tail_size + 3);
+
+		line.head = head ? head : line.head;
+		line.tail = tail ? tail : line.tail;
+		if (head && tail) {
+			/* The brace that closes the envelope comes behind the data. */
+			memcpy(head + line.head_size - 1, begin, sizeof(begin));
+			line.head_size += sizeof(begin) - 2;
+			tail[0] = ',';
+			memcpy(tail + line.tail_size, "}\n", 3);
+			line.tail_size += 2;
+			*ret = line;
+			return 0;
+		}
+	}
+	stream_line_clear(&line);
+	return -ENOMEM;
+}
+
+void stream_line_clear(struct stream_line *line)
+{
+	free(line->head);
+	free(line->tail);
+	*line = (struct stream_line){0};
 }
 
 char *stream_line_snapshot(const char *source, const char *id, uint64_t now, const struct object *o, bool xml,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
@@ -19,6 +20,11 @@
 #define SCAN_EVENTS 256u
 /* Of objects, looked at in one turn. */
 #define SCAN_OBJECTS 4096u
+/* µs that all streams may take of one turn: the story goes on, and calls are answered, however many read it. */
+#define TURN_TIME (5 * USEC_PER_MSEC)
+/* Lines lately made are kept for the other readers; not those that are larger than this. */
+#define LINES_KEPT 64u
+#define LINE_KEPT_MAX ((size_t)8 << 10)
 
 enum phase {
 	SNAPSHOT, /* lines of objects */
@@ -42,11 +48,13 @@ struct stream {
 	sd_event_source *source;
 	bool armed; /* waits for the socket to take more */
 	char *buffer;
-	size_t size, done; /* bytes in it, bytes of them written */
+	size_t size, done, room; /* bytes in it, bytes of them written, bytes that it can hold */
 	bool failed;	   /* no memory for a line: ends without a word, rather than leave one out */
-	struct timer heartbeat, later;
 	uint64_t spoke; /* monotonic µs: when the last line was made */
+	struct timer heartbeat;
+	bool ready; /* in the list of those that have something to do */
 	struct stream *prev, *next;
+	struct stream *ready_prev, *ready_next;
 };
 
 struct streams {
@@ -56,9 +64,34 @@ struct streams {
 	struct broker_listener listener;
 	struct stream *first;
 	size_t n;
+	struct stream *ready;
+	/*
+	 * Readable while there are ready ones. No deferred source: those count as pending since for ever, and would go
+	 * before everything else for as long as there is work.
+	 */
+	int work_fd;
+	sd_event_source *work;
+	struct stream_line lines[LINES_KEPT];
 };
 
-static void pump(struct stream *s);
+/* Its turn comes. */
+static void get_ready(struct stream *s)
+{
+	if (s->ready)
+		return;
+	s->ready = true;
+	if (!s->all->ready && eventfd_write(s->all->work_fd, 1) < 0)
+		log_error("cannot wake the main loop: %m");
+	DL_APPEND2(s->all->ready, s, ready_prev, ready_next);
+}
+
+static void not_ready(struct stream *s)
+{
+	if (!s->ready)
+		return;
+	s->ready = false;
+	DL_DELETE2(s->all->ready, s, ready_prev, ready_next);
+}
 
 /* ---- buffer ------------------------------------------------------------------------------------------------------- */
 
@@ -67,35 +100,52 @@ static bool buffer_has_room(const struct stream *s)
 	return s->size < BUFFER_TARGET && !s->failed;
 }
 
+static void add_bytes(struct stream *s, const char *data, size_t size)
+{
+	memcpy(s->buffer + s->size, data, size);
+	s->size += size;
+}
+
+/* Room for a line of so many bytes, or it has failed. */
+static bool begin_line(struct stream *s, size_t size)
+{
+	if (s->size + size > s->room) {
+		size_t room = 2 * s->room > s->size + size ? 2 * s->room : s->size + size;
+		char *bigger = realloc(s->buffer, room);
+
+		if (!bigger) {
+			s->failed = true;
+			return false;
+		}
+		s->buffer = bigger;
+		s->room = room;
+	}
+	s->sequence++;
+	if (s->config.heartbeat)
+		s->spoke = clock_monotonic(broker_clock(s->all->broker));
+	return true;
+}
+
 /* Takes the line. */
 static void put(struct stream *s, char *line, size_t size)
 {
-	char *bigger;
-
-	if (!line) {
+	if (!line)
 		s->failed = true;
-		return;
-	}
-	if (s->config.heartbeat)
-		s->spoke = clock_monotonic(broker_clock(s->all->broker));
-	if (!s->buffer) {
-		s->buffer = line;
-		s->size = size;
-		s->done = 0;
-		s->sequence++;
-		return;
-	}
-	bigger = realloc(s->buffer, s->size + size);
-	if (!bigger) {
-		s->failed = true;
-		free(line);
-		return;
-	}
-	memcpy(bigger + s->size, line, size);
+	else if (begin_line(s, size))
+		add_bytes(s, line, size);
 	free(line);
-	s->buffer = bigger;
-	s->size += size;
-	s->sequence++;
+}
+
+static void put_line(struct stream *s, const struct stream_line *line)
+{
+	char number[24];
+	int n = snprintf(number, sizeof(number), "%" PRIu64, s->sequence);
+
+	if (!begin_line(s, line->head_size + (size_t)n + line->tail_size))
+		return;
+	add_bytes(s, line->head, line->head_size);
+	add_bytes(s, number, (size_t)n);
+	add_bytes(s, line->tail, line->tail_size);
 }
 
 static void put_mark(struct stream *s, const char *type, const char *key, uint64_t number)
@@ -175,13 +225,23 @@ static bool wants(enum kind kind, const char *path, const char *connection, cons
 static int on_event(struct event *e, void *userdata)
 {
 	struct stream *s = userdata;
-	size_t size = 0;
-	char *line;
+	struct stream_line *kept = &s->all->lines[e->version % LINES_KEPT], line = {0};
 
 	if (!buffer_has_room(s))
 		return HISTORY_NOT_THIS;
-	line = stream_line_event(s->all->source, e, s->config.xml, s->sequence, &size);
-	put(s, line, size);
+	if (kept->version == e->version && kept->xml == s->config.xml) {
+		put_line(s, kept);
+	} else if (stream_line_event(s->all->source, e, s->config.xml, &line) < 0) {
+		s->failed = true;
+	} else {
+		put_line(s, &line);
+		if (s->all->n > 1 && line.head_size + line.tail_size <= LINE_KEPT_MAX) {
+			stream_line_clear(kept);
+			*kept = line;
+		} else {
+			stream_line_clear(&line);
+		}
+	}
 	if (s->failed)
 		return -ENOMEM;
 	s->told = e->version;
@@ -246,6 +306,21 @@ static void arm(struct stream *s, bool on)
 	(void)sd_event_source_set_io_events(s->source, on ? EPOLLOUT : 0);
 }
 
+/* It may take long until the reader wants more: hold no more than that. */
+static void keep_rest(struct stream *s)
+{
+	char *smaller;
+
+	memmove(s->buffer, s->buffer + s->done, s->size - s->done);
+	s->size -= s->done;
+	s->done = 0;
+	smaller = realloc(s->buffer, s->size);
+	if (smaller) {
+		s->buffer = smaller;
+		s->room = s->size;
+	}
+}
+
 /* Return: 1 all is written, 0 the socket takes no more now, negative: the reader is gone. */
 static int flush(struct stream *s)
 {
@@ -254,48 +329,45 @@ static int flush(struct stream *s)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			keep_rest(s);
 			return 0;
+		}
 		if (n < 0)
 			return -errno;
 		s->done += (size_t)n;
 	}
 	free(TAKE(s->buffer));
-	s->size = s->done = 0;
+	s->size = s->done = s->room = 0;
 	return 1;
-}
-
-static void on_later(struct timer *t, void *userdata)
-{
-	pump(userdata);
 }
 
 static void on_heartbeat(struct timer *t, void *userdata)
 {
 	struct stream *s = userdata;
-	uint64_t wait = s->config.heartbeat, silent = clock_monotonic(broker_clock(s->all->broker)) - s->spoke;
+	struct clock *clock = broker_clock(s->all->broker);
+	uint64_t wait = s->config.heartbeat, silent = clock_monotonic(clock) - s->spoke;
 
 	/*
 	 * Only lines count: a stream that looks at what is not its reader's is silent all the same. One that has more to
 	 * write than its reader takes needs no bookmark.
 	 */
-	if (silent < wait)
+	if (silent < wait) {
 		wait -= silent;
-	else if (s->phase == FOLLOW && !s->buffer)
+	} else if (s->phase == FOLLOW && !s->buffer) {
 		put_bookmark(s);
-	timer_in(broker_clock(s->all->broker), &s->heartbeat, wait, on_heartbeat, s);
-	pump(s); /* may end it */
+		get_ready(s);
+	}
+	timer_in(clock, &s->heartbeat, wait, on_heartbeat, s);
 }
 
-/* Make what fits, write what the socket takes; then wait for one of the two. A turn of the loop for each bufferful: */
+/* Make what fits, write what the socket takes; then wait for one of the two. A bufferful at a time: others want theirs. */
 static void pump(struct stream *s)
 {
-	bool more = true, idle;
+	bool more = true;
 	int r;
 
-	timer_clear(&s->later);
-	idle = !s->buffer;
-	if (s->phase != ENDING && buffer_has_room(s) && idle)
+	if (s->phase != ENDING && !s->buffer)
 		more = s->phase == SNAPSHOT ? make_snapshot(s) : make_events(s);
 	if (s->failed) {
 		end_stream(s);
@@ -308,7 +380,27 @@ static void pump(struct stream *s)
 	}
 	arm(s, r == 0);
 	if (r > 0 && more)
-		timer_in(broker_clock(s->all->broker), &s->later, 0, on_later, s);
+		get_ready(s);
+}
+
+static int on_work(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct streams *all = userdata;
+	eventfd_t value;
+	struct clock *clock = broker_clock(all->broker);
+	uint64_t began = clock_monotonic(clock);
+	size_t n = all->n;
+
+	/* Each at most once, or time would stand still where it is virtual. */
+	while (all->ready && n-- > 0 && clock_monotonic(clock) - began < TURN_TIME) {
+		struct stream *s = all->ready;
+
+		not_ready(s);
+		pump(s);
+	}
+	if (!all->ready && eventfd_read(fd, &value) < 0 && errno != EAGAIN)
+		return -errno;
+	return 0;
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -316,10 +408,12 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 	struct stream *s = userdata;
 
 	/* Whoever shuts down its reading side, or closes, wants no more. */
-	if (revents & (EPOLLHUP | EPOLLERR))
+	if (revents & (EPOLLHUP | EPOLLERR)) {
 		end_stream(s);
-	else
-		pump(s);
+		return 0;
+	}
+	arm(s, false);
+	get_ready(s);
 	return 0;
 }
 
@@ -332,23 +426,32 @@ static void on_events(struct event *const *events, size_t n, void *userdata)
 
 	/* From the loop: a listener shall be quick. Those that still write come by themselves. */
 	DL_FOREACH(all->first, s)
-	if (!s->buffer && !s->later.set)
-		timer_in(broker_clock(all->broker), &s->later, 0, on_later, s);
+	if (!s->buffer)
+		get_ready(s);
 }
 
 int streams_new(struct broker *b, sd_event *event, struct streams **ret)
 {
 	_cleanup_(streams_freep) struct streams *all = calloc(1, sizeof(*all));
+	int r;
 
 	if (!all)
 		return -ENOMEM;
 	all->broker = b;
 	all->event = event;
+	all->work_fd = -1;
 	all->source = stream_source(broker_epoch(b));
 	all->listener = (struct broker_listener){.events = on_events, .userdata = all};
 	broker_add_listener(b, &all->listener);
 	if (!all->source)
 		return -ENOMEM;
+	all->work_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (all->work_fd < 0)
+		return -errno;
+	r = sd_event_add_io(event, &all->work, all->work_fd, EPOLLIN, on_work, all);
+	if (r < 0)
+		return r;
+	(void)sd_event_source_set_description(all->work, "streams");
 	*ret = TAKE(all);
 	return 0;
 }
@@ -360,6 +463,11 @@ void streams_free(struct streams *all)
 	while (all->first)
 		stream_free(all->first);
 	broker_remove_listener(all->broker, &all->listener);
+	sd_event_source_disable_unref(all->work);
+	if (all->work_fd >= 0)
+		close(all->work_fd);
+	for (size_t i = 0; i < LINES_KEPT; i++)
+		stream_line_clear(&all->lines[i]);
 	free(all->source);
 	free(all);
 }
@@ -399,15 +507,13 @@ int stream_new(struct streams *all, const struct stream_config *config, struct s
 		return r;
 	}
 	(void)sd_event_source_set_description(s->source, "stream");
-	/* Readers come behind events: the story goes on whoever reads it. */
-	(void)sd_event_source_set_priority(s->source, SD_EVENT_PRIORITY_NORMAL + 10);
 	/* The reader only reads. */
 	(void)shutdown(fds[0], SHUT_RD);
 	if (config->heartbeat) {
 		s->spoke = clock_monotonic(broker_clock(all->broker));
 		timer_in(broker_clock(all->broker), &s->heartbeat, config->heartbeat, on_heartbeat, s);
 	}
-	timer_in(broker_clock(all->broker), &s->later, 0, on_later, s);
+	get_ready(s);
 	*ret = s;
 	*ret_fd = fds[1];
 	return 0;
@@ -419,14 +525,15 @@ void stream_end_access_changed(struct stream *s)
 		return;
 	put_mark(s, "AccessChanged", NULL, 0);
 	s->phase = ENDING;
-	timer_in(broker_clock(s->all->broker), &s->later, 0, on_later, s);
+	if (!s->armed)
+		get_ready(s);
 }
 
 void stream_free(struct stream *s)
 {
 	if (!s)
 		return;
-	timer_clear(&s->later);
+	not_ready(s);
 	timer_clear(&s->heartbeat);
 	sd_event_source_disable_unref(s->source);
 	close(s->fd);

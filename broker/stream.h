@@ -44,10 +44,19 @@ void stream_free(struct stream *s);
 
 /* "urn:vireo:<machine, specific to this application>:<epoch>". Owned by the caller. */
 char *stream_source(const char *epoch);
+/* The line of an event, around the number that each reader has of its own. */
+struct stream_line {
+	uint64_t version;
+	bool xml;
+	char *head, *tail; /* the tail with its end of line */
+	size_t head_size, tail_size;
+};
+/* 0, or -ENOMEM. */
+int stream_line_event(const char *source, const struct event *e, bool xml, struct stream_line *ret);
+void stream_line_clear(struct stream_line *line);
 /*
- * One line, with its end of line. @sequence goes in; owned by the caller; NULL: no memory. @id: of lines that are no event.
+ * One line, with its end of line. @sequence goes in; owned by the caller; NULL: no memory.
  */
-char *stream_line_event(const char *source, const struct event *e, bool xml, uint64_t sequence, size_t *ret_size);
 char *stream_line_snapshot(const char *source, const char *id, uint64_t now, const struct object *o, bool xml,
 			   uint64_t sequence, size_t *ret_size);
 /* @type: "Bookmark" (number: version), "Gone" (number: oldest version), "AccessChanged". */

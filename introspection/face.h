@@ -232,6 +232,7 @@ struct signals {
 	bool held;	    /* back: our write queue is over its bound */
 	bool loud;	    /* and that was said */
 	uint64_t held_since;
+	uint64_t queued;     /* while held: messages in our queue when looked at last */
 	struct timer drain, bookmark;
 	struct progress_entry *progress;
 };

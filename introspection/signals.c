@@ -15,7 +15,8 @@
  */
 #define QUEUE_HIGH 4096u
 #define QUEUE_LOW 512u
-#define DRAIN_INTERVAL (20 * USEC_PER_MSEC)
+#define DRAIN_INTERVAL (20 * USEC_PER_MSEC) /* while the bus takes nothing */
+#define DRAIN_SOON (2 * USEC_PER_MSEC)	     /* while it does */
 #define DRAIN_EVENTS 1024u
 /* A burst holds for a moment and nobody needs to know; a bus that is stuck is another thing. */
 #define LOUD_AFTER (1 * USEC_PER_SEC)
@@ -307,7 +308,8 @@ static void hold(struct face *f)
 	s->held = true;
 	s->loud = false;
 	s->held_since = clock_monotonic(f->clock);
-	timer_in(f->clock, &s->drain, DRAIN_INTERVAL, on_drain, f);
+	s->queued = queued(f);
+	timer_in(f->clock, &s->drain, DRAIN_SOON, on_drain, f);
 }
 
 static void let_go(struct face *f)
@@ -354,6 +356,8 @@ static void on_drain(struct timer *t, void *userdata)
 	struct signals *s = &f->signals;
 	struct draining d = {.face = f};
 	_cleanup_(failure_clear) struct failure failure = {0};
+	uint64_t n = queued(f);
+	bool moves = n != s->queued;
 	int r;
 
 	if (!s->loud && clock_monotonic(f->clock) - s->held_since >= LOUD_AFTER) {
@@ -361,9 +365,9 @@ static void on_drain(struct timer *t, void *userdata)
 		log_id(LOG_WARNING, LOG_ID_SIGNALS_HELD,
 		       "the bus has not taken %" PRIu64 " messages for a second: signals after version %" PRIu64
 		       " are held back until it does; some client does not read its signals. GetEvents and streams go on",
-		       queued(f), s->told);
+		       n, s->told);
 	}
-	if (queued(f) < QUEUE_LOW) {
+	if (n < QUEUE_LOW) {
 		struct history_query q = {.after = s->told, .scan = DRAIN_EVENTS, .fn = drain_one, .userdata = &d};
 
 		r = history_read_some(broker_history(f->broker), &q, &s->told, &failure);
@@ -380,7 +384,8 @@ static void on_drain(struct timer *t, void *userdata)
 			return;
 		}
 	}
-	timer_in(f->clock, &s->drain, d.n > 0 ? 0 : DRAIN_INTERVAL, on_drain, f);
+	s->queued = queued(f);
+	timer_in(f->clock, &s->drain, d.n > 0 || moves ? DRAIN_SOON : DRAIN_INTERVAL, on_drain, f);
 }
 
 /* ---- from the broker ----------------------------------------------------------------------------------------- */

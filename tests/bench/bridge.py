@@ -16,19 +16,14 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'live'))
-
-from kit import guests, libvirtd, scope, vireod  # noqa: E402  pylint: disable=wrong-import-position
-from kit.bus import Bus  # noqa: E402  pylint: disable=wrong-import-position
-from kit.loop import wait_for  # noqa: E402  pylint: disable=wrong-import-position
+from rig import Broker, Simulation, median, resident, say
+from kit import guests, libvirtd, scope, vireod
+from kit.bus import Bus
+from kit.loop import wait_for
 
 CLIENT, BARE, SIM = sys.argv[1:4]
 DOMAINS = int(os.environ.get('VIREO_BENCH_DOMAINS', '1000'))
 SIM_DOMAINS = int(os.environ.get('VIREO_BENCH_SIM_DOMAINS', '10000'))
-
-
-def median(values):
-    return sorted(values)[len(values) // 2]
 
 
 def client(*arguments):
@@ -40,17 +35,6 @@ def paired(one, other, rounds=9):
     """Measure two things in turn, because a machine's speed drifts; return the median of each and of the ratios."""
     pairs = [(median(client(*one)['ms']), median(client(*other)['ms'])) for _ in range(rounds)]
     return median([a for a, _ in pairs]), median([b for _, b in pairs]), median([a / b for a, b in pairs])
-
-
-def say(what, value):
-    print(f'  {what:<66} {value}', flush=True)
-
-
-def status(pid, key):
-    for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines():
-        if line.startswith(key + ':'):
-            return int(line.split()[1])
-    raise KeyError(key)
 
 
 def switches(pid):
@@ -71,49 +55,19 @@ def idle_wake_ups(pid):
     return sum(after[t] - before.get(t, 0) for t in after)
 
 
-class Broker:
-    """A vireod without anybody who listens."""
-
-    def __init__(self, where, bus, uri):
-        state = where.directory('state-' + str(abs(hash(uri))))
-        before = time.monotonic()
-        self.process = where.spawn([vireod.executable(), f'--address={bus.address}', f'--state-directory={state}',
-                                    f'--connect={uri}', '--config=/dev/null'])
-        self.client = vireod.Client(bus)
-        wait_for(lambda: self.client.owner() is not None, 120, 'the name', poll=0.01)
-        self.start = (time.monotonic() - before) * 1000
-        self.state = state
-
-    def wait_domains(self, n):
-        wait_for(lambda: len(self.client.snapshot()[2]) >= n, 120, 'all domains', poll=0.1)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
 def xml_bytes(bus):
     plain, full = client(bus.address, 'snapshot'), client(bus.address, 'snapshot', 'xml')
     return plain, full
 
 
-def simulation(where, n):
-    """Start a vireo-sim with n domains, so that the simulated truth is not counted with the broker; return it and its URI."""
-    path = where.directory() / f'sim-{n}'
-    process = where.spawn([SIM, f'--socket={path}', f'sim:///empty?domains={n}'], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b'ready\n'
-    return process, f'sim:{path}'
-
-
 def simulated_memory(where, bus, n):
-    process, uri = simulation(where, n)
-    broker = Broker(where, bus, uri)
+    simulation = Simulation(where, SIM, n)
+    broker = Broker(where, bus, simulation.uri)
     broker.wait_domains(n)
-    resident = status(broker.process.pid, 'VmRSS') * 1024
+    memory = resident(broker.pid)
     broker.stop()
-    process.terminate()
-    process.wait()
-    return resident
+    simulation.stop()
+    return memory
 
 
 def simulated(where):
@@ -121,22 +75,21 @@ def simulated(where):
     bus = Bus(where)
     nothing = simulated_memory(where, bus, 0)
     twice = simulated_memory(where, bus, 2 * SIM_DOMAINS)
-    _process, uri = simulation(where, SIM_DOMAINS)
-    broker = Broker(where, bus, uri)
+    broker = Broker(where, bus, Simulation(where, SIM, SIM_DOMAINS).uri)
     say('start to name on the bus', f'{broker.start:.0f} ms')
     broker.wait_domains(SIM_DOMAINS)
     pid = broker.process.pid
-    resident = status(pid, 'VmRSS') * 1024
+    memory = resident(pid)
     plain, full = xml_bytes(bus)
     say('GetSnapshot', f'{median(plain["ms"]):.1f} ms, {plain["values"]} values')
     say('GetSnapshot with XML', f'{median(full["ms"]):.1f} ms, {full["bytes"] >> 10} KiB')
     xml = (full['bytes'] - plain['bytes']) / SIM_DOMAINS
     say('resident memory: without any domain; with all; with twice as many',
-        f'{nothing >> 20} MiB; {resident >> 20} MiB; {twice >> 20} MiB')
-    each = (twice - resident) / SIM_DOMAINS
+        f'{nothing >> 20} MiB; {memory >> 20} MiB; {twice >> 20} MiB')
+    each = (twice - memory) / SIM_DOMAINS
     say('of which each domain needs, besides its XML',
         f'{(each - xml) / 1024:.2f} KiB (and {xml / 1024:.2f} KiB of XML)')
-    say('and what does not grow with them: caches, newest events', f'{(resident - nothing - each * SIM_DOMAINS) / 2**20:.1f} MiB')
+    say('and what does not grow with them: caches, newest events', f'{(memory - nothing - each * SIM_DOMAINS) / 2**20:.1f} MiB')
     say('wake-ups of all threads in 20 idle seconds', idle_wake_ups(pid))
     broker.stop()
 
@@ -158,16 +111,16 @@ def real(where):
     say('the plain sequential loop over libvirt (list, then 6 calls a domain)', f'{median(loop["ms"]):.0f} ms')
     bus = Bus(where)
     empty = Broker(where, bus, libvirtd.Libvirtd(where, name='vireo-empty').uri)
-    nothing = status(empty.process.pid, 'VmRSS') * 1024
+    nothing = resident(empty.pid)
     empty.stop()
     broker = Broker(where, bus, daemon.uri)
     say('vireod: start to name on the bus', f'{broker.start:.0f} ms')
     broker.wait_domains(DOMAINS)
-    resident = status(broker.process.pid, 'VmRSS') * 1024
+    memory = resident(broker.pid)
     plain, full = xml_bytes(bus)
     xml = full['bytes'] - plain['bytes']
     say('vireod: resident memory: without any domain; with all',
-        f'{nothing >> 20} MiB; {resident >> 20} MiB: {(resident - nothing - xml) / DOMAINS / 1024:.2f} KiB a domain besides its XML')
+        f'{nothing >> 20} MiB; {memory >> 20} MiB: {(memory - nothing - xml) / DOMAINS / 1024:.2f} KiB a domain besides its XML')
     bare = where.spawn([BARE, bus.address, str(DOMAINS), str(full['bytes'] // DOMAINS)], stdout=subprocess.PIPE)
     bare.stdout.readline()
     ours, alone, ratio = paired((bus.address, 'snapshot', 'xml'), (bus.address, 'bare'))

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 #include <stdbool.h>
@@ -7,6 +9,7 @@
 #include <string.h>
 #include <systemd/sd-bus.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "util/macros.h"
 
@@ -17,7 +20,8 @@
  *   client ADDRESS snapshot [xml]          GetSnapshot of vireod
  *   client ADDRESS bare                    the same bytes from a service that does nothing else
  *   client ADDRESS libvirt-dbus OBJECT     the same knowledge through libvirt-dbus, as fast as its bus allows
- *   client ADDRESS signals N               until N events were heard
+ *   client ADDRESS signals N               until both signals of N events were heard
+ *   client ADDRESS stream N                until a stream has brought N events
  *   client URI loop                        the plain sequential loop over libvirt itself
  */
 
@@ -204,33 +208,47 @@ static int libvirt_dbus(sd_bus *bus, const char *object)
 	return EXIT_SUCCESS;
 }
 
-/* ---- signals ---- */
+/* ---- events ---- */
 
 static unsigned long heard, wanted;
 static double first;
 
-static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *error)
+static void ready(void)
 {
-	if (heard++ == 0)
-		first = now_ms();
-	return iterate(m, &total) < 0 ? -EBADMSG : 0;
-}
-
-static int signals(sd_bus *bus, const char *interface, unsigned long n)
-{
-	_cleanup_(freep) char *match = NULL;
-	double end;
-	int r;
-
-	wanted = n;
-	if (asprintf(&match, "type='signal',interface='%s'", interface) < 0)
-		return die("match", -ENOMEM);
-	r = sd_bus_add_match(bus, NULL, match, on_signal, NULL);
-	if (r < 0)
-		return die("match", r);
 	/* Whoever started this may begin now. */
 	printf("ready\n");
 	fflush(stdout);
+}
+
+static void one_more(void)
+{
+	if (heard++ == 0)
+		first = now_ms();
+}
+
+static int told(const char *mode)
+{
+	printf("{\"mode\": \"%s\", \"ms\": [%.2f], \"heard\": %lu, \"bytes\": %lu}\n", mode, now_ms() - first, heard,
+	       total.bytes);
+	return EXIT_SUCCESS;
+}
+
+static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	one_more();
+	return iterate(m, &total) < 0 ? -EBADMSG : 0;
+}
+
+/* Both signals of each event. */
+static int signals(sd_bus *bus, unsigned long n)
+{
+	int r;
+
+	wanted = 2 * n;
+	r = sd_bus_add_match(bus, NULL, "type='signal',path_namespace='/org/vireo1/connection'", on_signal, NULL);
+	if (r < 0)
+		return die("match", r);
+	ready();
 	while (heard < wanted) {
 		r = sd_bus_process(bus, NULL);
 		if (r == 0)
@@ -238,9 +256,69 @@ static int signals(sd_bus *bus, const char *interface, unsigned long n)
 		if (r < 0)
 			return die("signals", r);
 	}
-	end = now_ms();
-	printf("{\"mode\": \"signals\", \"ms\": [%.2f], \"events\": %lu, \"bytes\": %lu}\n", end - first, heard, total.bytes);
-	return EXIT_SUCCESS;
+	return told("signals");
+}
+
+/* Parse one line to its last value; count it when it is an event. */
+static int take_line(json_tokener *parser, const char *line, size_t size)
+{
+	struct json_object *o, *data, *previous;
+
+	json_tokener_reset(parser);
+	o = json_tokener_parse_ex(parser, line, (int)size);
+	if (!o)
+		return -EBADMSG;
+	if (json_object_object_get_ex(o, "data", &data) && json_object_object_get_ex(data, "previous", &previous))
+		one_more();
+	total.bytes += size;
+	json_object_put(o);
+	return 0;
+}
+
+static int read_lines(int fd)
+{
+	static char buffer[1 << 20];
+	json_tokener *parser = json_tokener_new();
+	size_t have = 0;
+	int r = parser ? 0 : -ENOMEM;
+
+	while (r >= 0 && heard < wanted) {
+		char *line = buffer, *end;
+		ssize_t n = read(fd, buffer + have, sizeof(buffer) - have);
+
+		if (n <= 0) {
+			r = n < 0 ? -errno : -EPIPE;
+			break;
+		}
+		have += (size_t)n;
+		while (r >= 0 && (end = memchr(line, '\n', (size_t)(buffer + have - line)))) {
+			r = take_line(parser, line, (size_t)(end - line));
+			line = end + 1;
+		}
+		have = (size_t)(buffer + have - line);
+		memmove(buffer, line, have);
+	}
+	if (parser)
+		json_tokener_free(parser);
+	return r;
+}
+
+static int stream(sd_bus *bus, unsigned long n)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	int fd, r;
+
+	wanted = n;
+	r = sd_bus_call_method(bus, "org.vireo1", "/org/vireo1", "org.vireo1.Manager", "Watch", NULL, &reply, "a{sv}", 0);
+	if (r >= 0)
+		r = sd_bus_message_read(reply, "h", &fd);
+	if (r >= 0)
+		r = fcntl(fd, F_SETFL, 0);
+	if (r < 0)
+		return die("Watch", r);
+	ready();
+	r = read_lines(fd);
+	return r < 0 ? die("stream", r) : told("stream");
 }
 
 /* ---- libvirt ---- */
@@ -297,7 +375,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[2], "loop") == 0)
 		return loop(argv[1]);
 	if (argc < 3) {
-		fprintf(stderr, "usage: client ADDRESS snapshot|bare|libvirt-dbus|signals …, client URI loop\n");
+		fprintf(stderr, "usage: client ADDRESS snapshot|bare|libvirt-dbus|signals|stream …, client URI loop\n");
 		return 2;
 	}
 	r = connect_to(argv[1], &bus);
@@ -306,6 +384,8 @@ int main(int argc, char **argv)
 	if (strcmp(argv[2], "libvirt-dbus") == 0)
 		return libvirt_dbus(bus, argv[3]);
 	if (strcmp(argv[2], "signals") == 0)
-		return signals(bus, argv[3], strtoul(argv[4], NULL, 10));
+		return signals(bus, strtoul(argv[3], NULL, 10));
+	if (strcmp(argv[2], "stream") == 0)
+		return stream(bus, strtoul(argv[3], NULL, 10));
 	return calls(bus, argv[2], argc > 3 ? argv[3] : NULL);
 }
