@@ -34,6 +34,8 @@ static int get_features(sd_bus *bus, const char *path, const char *interface, co
 
 	if (r >= 0)
 		r = sd_bus_message_append(reply, "ssss", "snapshot", "events", "watch", "digest");
+	if (r >= 0 && f->authority)
+		r = sd_bus_message_append(reply, "s", "polkit");
 	if (r >= 0 && f->config.private_signals)
 		r = sd_bus_message_append(reply, "s", "private");
 	return r < 0 ? r : sd_bus_message_close_container(reply);

@@ -268,6 +268,8 @@ int face_new(struct broker *b, sd_bus *bus, const struct face_config *config, st
 		r = show(f);
 	if (r < 0)
 		return r;
+	if (f->authority)
+		rights_watch_groups(f);
 	f->listener = (struct broker_listener){.events = on_events, .progress = on_progress, .userdata = f};
 	broker_add_listener(b, &f->listener);
 	*ret = TAKE(f);
@@ -287,6 +289,8 @@ void face_free(struct face *f)
 	streams_free(f->streams);
 	authority_free(f->authority);
 	timer_clear(&f->rights_timer);
+	timer_clear(&f->groups_timer);
+	sd_event_source_disable_unref(f->groups);
 	names_free(f);
 	signals_free(f);
 	for (unsigned i = 0; i < f->n_slots; i++)

@@ -153,6 +153,8 @@ void rights_listed(struct held *h);
 /* polkit has changed. */
 void rights_changed(void *userdata);
 void rights_free(struct peer *p);
+/* Follow who belongs to which group: rules ask for that, and polkit does not notice. */
+void rights_watch_groups(struct face *f);
 void names_free(struct face *f);
 /* Is something of his to be told when his rights change? */
 bool peer_follows(const struct peer *p);
@@ -334,7 +336,8 @@ struct face {
 	struct name_entry *names;    /* of objects that have gone (rights.c) */
 	uint64_t names_from;	     /* the version from which on they are complete */
 	size_t n_names;
-	struct timer rights_timer;
+	struct timer rights_timer, groups_timer;
+	sd_event_source *groups; /* tells that /etc/group was changed */
 	uint64_t pass;		     /* of authorize_peer() */
 	sd_bus_slot *leaving; /* the match that tells who left the bus; while there are peers */
 	struct signals signals;

@@ -3,6 +3,8 @@
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <systemd/sd-event.h>
 #include <unistd.h>
 
 #include "face.h"
@@ -350,6 +352,37 @@ void rights_changed(void *userdata)
 	r->fresh = false;
 	if (!f->rights_timer.set)
 		timer_in(f->clock, &f->rights_timer, CHANGED_SETTLE, on_settled, f);
+}
+
+/*
+ * The file itself is watched, wherever it is mounted from; whoever changes it puts another in its place, mostly, so it is
+ * looked for again each time. Groups that come from elsewhere are noticed when polkit changes or the caller comes again.
+ */
+static void on_groups_settled(struct timer *t, void *userdata)
+{
+	struct face *f = userdata;
+
+	f->groups = sd_event_source_disable_unref(f->groups);
+	rights_watch_groups(f);
+	rights_changed(f);
+}
+
+static int on_groups(sd_event_source *s, const struct inotify_event *e, void *userdata)
+{
+	struct face *f = userdata;
+
+	if (!f->groups_timer.set)
+		timer_in(f->clock, &f->groups_timer, CHANGED_SETTLE, on_groups_settled, f);
+	return 0;
+}
+
+void rights_watch_groups(struct face *f)
+{
+	int r = sd_event_add_inotify(sd_bus_get_event(f->bus), &f->groups, "/etc/group",
+				     IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF, on_groups, f);
+
+	if (r < 0)
+		log_debug("/etc/group is not followed: %s", strerror(-r));
 }
 
 /* A name that changes takes an object into a list, or out of it. */

@@ -70,7 +70,8 @@ class Caller:
         self.call(number, 'org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus', 'GetId', '()', '()', False,
                   30)
 
-    def agent(self, number):
+    def agent(self, number, pid):
+        """Be the agent of that process: the one that shows dialogs for it."""
         def called(_bus, _sender, _path, _interface, method, parameters, invocation):
             if method == 'BeginAuthentication':
                 action, message, _icon, details, cookie, identities = parameters.unpack()
@@ -84,9 +85,9 @@ class Caller:
                 if begun is not None:
                     begun.return_dbus_error('org.freedesktop.PolicyKit1.Error.Cancelled', 'cancelled')
         self.bus.register_object('/agent', Gio.DBusNodeInfo.new_for_xml(AGENT).interfaces[0], called, None, None)
-        with open('/proc/self/stat', encoding='utf-8') as stat:
+        with open(f'/proc/{pid}/stat', encoding='utf-8') as stat:
             began = int(stat.read().rsplit(')', 1)[1].split()[19])
-        subject = {'pid': GLib.Variant('u', os.getpid()), 'start-time': GLib.Variant('t', began),
+        subject = {'pid': GLib.Variant('u', pid), 'start-time': GLib.Variant('t', began),
                    'uid': GLib.Variant('i', os.getuid())}
         self.call(number, 'org.freedesktop.PolicyKit1', '/org/freedesktop/PolicyKit1/Authority',
                   'org.freedesktop.PolicyKit1.Authority', 'RegisterAuthenticationAgent', '((sa{sv})ss)',

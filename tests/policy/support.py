@@ -258,9 +258,10 @@ class Caller:
         self._do('listen', number=number, sender=sender)
         Reply(self, number).get()
 
-    def register_agent(self):
+    def register_agent(self, of=None):
+        """Show the dialogs of a caller, by default of this one."""
         number = self._next()
-        self._do('agent', number=number)
+        self._do('agent', number=number, pid=(of or self).process.pid)
         Reply(self, number).get()
 
     def dialogs(self):
@@ -305,6 +306,7 @@ class PolicyCase(unittest.TestCase):
     CONNECT = ('one', )  # labels, each of a hypervisor with the WORLD
     CONFIG = ''
     RULES = ''
+    vireod_class = SystemVireod
 
     @classmethod
     def setUpClass(cls):
@@ -321,7 +323,7 @@ class PolicyCase(unittest.TestCase):
             world.write_text(json.dumps(WORLD))
             world.chmod(0o644)
             connections.append(f'{label}=sim://{world}')
-        cls.vireod = SystemVireod(cls.scope, cls.polkit.bus, *connections, arguments=(f'--config={config}',), inside=cls.polkit.inside)
+        cls.vireod = cls.vireod_class(cls.scope, cls.polkit.bus, *connections, arguments=(f'--config={config}',), inside=cls.polkit.inside)
         cls.connection = f'/org/vireo1/connection/{cls.CONNECT[0]}'
         for label in cls.CONNECT:
             cls.vireod.wait_connected(path=f'/org/vireo1/connection/{label}')

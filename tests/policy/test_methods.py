@@ -38,24 +38,26 @@ LOG = '''polkit.addRule(function(action, subject) {
 NOTHING = 'polkit.addRule(function(action, subject) { if (action.id.indexOf("org.vireo1.") == 0) return "no"; });'
 
 
+def arguments(case, method, signature, epoch):
+    """Return some arguments of these types that are good enough to be asked about."""
+    values = []
+    for letter in signature:
+        if letter == 's':
+            value = {'GetEvents': epoch, 'Open': 'sim:///other', 'Save': '/nowhere/x', 'Dump': '/nowhere/x',
+                     'RestoreDomain': '/nowhere/x', 'Rename': 'renamed'}.get(method, 'x')
+        elif letter == 'o':
+            value = case.connection
+        else:
+            value = VALUES[letter]
+        values.append(value)
+    if method == 'GetEvents':
+        values[1:4] = [case.version(), 0, 0]
+    return values
+
+
 class Methods(PolicyCase):
     def setUp(self):
         self.polkit_log = self.polkit.top / 'polkitd.log'
-
-    def arguments(self, kind, method, signature, epoch):
-        values = []
-        for letter in signature:
-            if letter == 's':
-                value = {'GetEvents': epoch, 'Open': 'sim:///other', 'Save': '/nowhere/x', 'Dump': '/nowhere/x',
-                         'RestoreDomain': '/nowhere/x', 'Rename': 'renamed'}.get(method, 'x')
-            elif letter == 'o':
-                value = self.connection
-            else:
-                value = VALUES[letter]
-            values.append(value)
-        if method == 'GetEvents':
-            values[1:4] = [self.version(), 0, 0]
-        return values
 
     def target(self, kind):
         if kind == 'Manager':
@@ -79,7 +81,7 @@ class Methods(PolicyCase):
         for kind, method, signature in methods():
             with self.subTest(f'{kind}.{method}'):
                 self.assertIn((kind, method), wanted, 'no action is documented for it')
-                values = self.arguments(kind, method, signature, epoch)
+                values = arguments(self, method, signature, epoch)
                 name, words = bob.send(self.target(kind), f'{NAME}.{kind}', method, f'({"".join(signature)})', *values).error()
                 self.assertEqual(name, DENIED, words)
                 self.assertIn(wanted[kind, method], words)
@@ -205,19 +207,18 @@ class Passwords(PolicyCase):
         self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
 
     def test_caller_leaves(self):
+        """Then the dialog is closed, and what it was for does not happen."""
         self.rules('')
-        agent, _reply, dialog = self.begin()
-        # the agent is the caller here: a second caller shows that the dialog of one who left is closed
-        other = self.caller(ALICE)
-        other.register_agent()
-        pending = other.domain(self.path, 'Start', interactive=True)
-        wait_for(other.dialogs, 30, 'a dialog')
-        other.leave()
-        self.polkit.authenticate(dialog['cookie'], 0, ALICE)
-        agent.finish(dialog['cookie'])
-        _reply.get()
-        self.assertFalse(pending.there)
-        self.vireod.manager('GetSnapshot', '(a{sv})', {})
+        alice, agent = self.caller(ALICE), self.caller(ALICE)
+        agent.register_agent(alice)
+        alice.domain(self.path, 'Start', interactive=True)
+        wait_for(agent.dialogs, 30, 'a dialog')
+        cookie = agent.dialogs()[0]['cookie']
+        alice.leave()
+        wait_for(lambda: any(m['agent'] == 'cancel' and m['cookie'] == cookie for m in agent.agent), 30, 'the dialog is closed')
+        with self.assertRaises(BusError):
+            self.polkit.authenticate(cookie, 0, ALICE)
+        self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
 
     def test_renamed_while_the_password_is_typed(self):
         self.rules('')
@@ -242,6 +243,79 @@ class Passwords(PolicyCase):
         alice.finish(dialog['cookie'])
         self.assertEqual(reply.error()[0], DENIED)
         self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
+
+
+class EveryMethod(PolicyCase):
+    """Each, in an order in which there is something left to call."""
+
+    # what ends something comes last
+    LAST = ('Destroy', 'Stop', 'Delete', 'DeleteVolume', 'Undefine', 'Close')
+
+    def last(self, method):
+        return self.LAST.index(method) if method in self.LAST else -1
+
+    def calls(self):
+        epoch = self.vireod.get(MANAGER, 'Manager', 'Epoch')
+        for kind, method, signature in sorted(methods(), key=lambda m: self.last(m[1])):
+            yield kind, method, signature, arguments(self, method, signature, epoch)
+
+    def target(self, kind):
+        if kind == 'Manager':
+            return MANAGER
+        if kind == 'Job':
+            # one that was there when this began may have gone
+            domain = sorted(self.objects('Domain'))[-1]
+            return self.vireod.call(domain, f'{NAME}.Domain', 'Reset', '(a{sv})', {'async': GLib.Variant('b', True)})[0]
+        return sorted(self.objects(kind))[0]
+
+    def setUp(self):
+        self.wanted = {key: f'org.vireo1.{action}' for key, action in permissions.actions().items()}
+
+
+class Allowed(EveryMethod):
+    """By somebody who may do this alone."""
+
+    def test_allowed(self):
+        current, alice, seen = None, None, 0
+        for (kind, method, signature, values) in sorted(
+                self.calls(), key=lambda c: (self.last(c[1]), self.wanted[c[0], c[1]])):
+            action = self.wanted[kind, method]
+            if action != current:
+                self.rules(allow(action) + NOTHING)
+                alice, current = self.caller(ALICE), action
+            with self.subTest(f'{kind}.{method}'):
+                answer = alice.send(self.target(kind), f'{NAME}.{kind}', method, f'({"".join(signature)})', *values).raw()
+                # the hypervisor may refuse it; polkit did not
+                self.assertNotIn(answer.get('error', [''])[0], (DENIED, INTERACTIVE), answer)
+                seen += 'error' not in answer
+        self.assertGreater(seen, 25)
+
+
+class AfterAPassword(EveryMethod):
+    """By somebody who gives a password for it."""
+
+    def test_allowed_after_a_password(self):
+        self.rules('')
+        alice = self.caller(ALICE)
+        alice.register_agent()
+        asked = []
+        for kind, method, signature, values in self.calls():
+            with self.subTest(f'{kind}.{method}'):
+                before = len(alice.dialogs())
+                reply = alice.send(self.target(kind), f'{NAME}.{kind}', method, f'({"".join(signature)})', *values,
+                                   interactive=True)
+                while not reply.there:
+                    wait_for(lambda n=before, r=reply: r.there or len(alice.dialogs()) > n, 30, 'a dialog or an answer')
+                    for dialog in alice.dialogs()[before:]:
+                        self.assertEqual(dialog['action'], self.wanted[kind, method])
+                        asked.append((kind, method))
+                        self.polkit.authenticate(dialog['cookie'], 0, ALICE)
+                        alice.finish(dialog['cookie'])
+                        before += 1
+                self.assertNotIn(reply.raw().get('error', [''])[0], (DENIED, INTERACTIVE), reply.raw())
+        # view once, everything else each time
+        views = sum(action == VIEW for action in self.wanted.values())
+        self.assertEqual(len(asked), len(self.wanted) - views + 1, asked)
 
 
 class Polkitless(PolicyCase):

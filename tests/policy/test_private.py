@@ -214,6 +214,26 @@ class Private(PolicyCase):
         self.assertNotIn(TWO, json.dumps([s for s in alice.signals[before:]], default=str))
         self.assertNotIn(TWO, json.dumps(alice.manager('GetSnapshot', '(a{sv})', {}).get(), default=str))
 
+    def test_membership_withdrawn(self):
+        """polkit's rules ask for groups, but polkit does not say when those change."""
+        member = f'polkit.addRule(function(a, s) {{ if (a.id == "{VIEW}" && s.isInGroup("operators")) return "yes"; }});'
+        self.rules(member + NO)
+        alice = self.caller(ALICE)
+        epoch, version = alice.manager('GetSnapshot', '(a{sv})', {}).get()[:2]
+        poll = alice.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 20000000, {})
+        group = self.polkit.top / 'group'
+        text = group.read_text()
+        wait_for(lambda: poll.caller.process.poll() is None and not poll.there, 5)
+        # as it is mounted, in place
+        with group.open('r+') as file:
+            file.write(text.replace('operators:x:64090:alice', 'operators:x:64090:     '))
+        try:
+            self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
+            self.assertEqual(alice.manager('GetSnapshot', '(a{sv})', {}).error()[0], DENIED)
+        finally:
+            with group.open('r+') as file:
+                file.write(text)
+
     def test_rights_given(self):
         self.rules(view('alice', 'one') + NO)
         alice = self.caller(ALICE)
