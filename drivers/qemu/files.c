@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "run.h"
+#include "service.h"
 
 #define FILE_MAX (16u << 20)
 
@@ -237,11 +238,16 @@ void files_load_state(const char *directory, int *run, char *phase, char *word, 
 /* Does that process have the lock's file open where we put it? */
 static bool holds(pid_t pid, const struct stat *lock)
 {
+	static const int numbers[] = {PROCESS_LOCK_FD, SERVICE_LOCK_FD};
 	char path[64];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, PROCESS_LOCK_FD);
-	return pid > 0 && stat(path, &st) == 0 && st.st_dev == lock->st_dev && st.st_ino == lock->st_ino;
+	for (size_t i = 0; i < ELEMENTS(numbers) && pid > 0; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, numbers[i]);
+		if (stat(path, &st) == 0 && st.st_dev == lock->st_dev && st.st_ino == lock->st_ino)
+			return true;
+	}
+	return false;
 }
 
 static int take_holder(pid_t pid, const struct stat *lock, pid_t *ret_pid, int *ret_pidfd)

@@ -116,27 +116,38 @@ static _Noreturn void child(char *const *argv, char *const *environment, int mon
 	_exit(127);
 }
 
+int process_log(const char *directory)
+{
+	char path[PATH_MAX];
+	int log;
+
+	if (snprintf(path, sizeof(path), "%s/log", directory) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (log < 0)
+		return -errno;
+	/* Only the words of this run. */
+	(void)!ftruncate(log, 0);
+	return log;
+}
+
 int process_spawn(char *const *argv, const char *directory, int monitor, int lock, pid_t *ret_pid, int *ret_pidfd)
 {
-	char path[PATH_MAX], home[PATH_MAX + 8];
+	char home[PATH_MAX + 8];
 	char *const environment[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C",
 		home, NULL};
 	int log, report[2], error = 0, r = 0;
 	pid_t pid;
 
-	if (snprintf(path, sizeof(path), "%s/log", directory) >= (int)sizeof(path))
-		return -ENAMETOOLONG;
 	snprintf(home, sizeof(home), "HOME=%s", directory);
-	log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	log = process_log(directory);
 	if (log < 0)
-		return -errno;
+		return log;
 	if (pipe2(report, O_CLOEXEC) < 0) {
 		r = -errno;
 		close(log);
 		return r;
 	}
-	/* Only the words of this run. */
-	(void)!ftruncate(log, 0);
 	pid = fork();
 	if (pid == 0)
 		child(argv, environment, monitor, lock, log, report[1]);

@@ -507,6 +507,7 @@ static void run_close(struct driver_connection *c)
 		domain_free(d);
 	}
 	pools_free(c->pools);
+	sd_bus_flush_close_unref(c->systemd);
 	DL_FOREACH_SAFE(c->listings, l, tmp)
 	free(l);
 	if (c->lock >= 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
 #include "guest.h"
@@ -51,6 +52,9 @@ struct domain {
 	pid_t pid;
 	int pidfd; /* -1: unknown; then the lock is asked */
 	sd_event_source *exit;
+	char *unit; /* systemd's name of it; NULL: a process of ours */
+	sd_bus_slot *service_call;
+	int service_fds[3]; /* kept until systemd has answered; 0: none */
 	struct timer timer;
 	unsigned tries;
 	struct guest *guest; /* not OFF */
@@ -80,6 +84,8 @@ struct driver_connection {
 	struct domain *domains;
 	struct run_listing *listings;
 	struct pools *pools;
+	sd_bus *systemd; /* NULL: not asked yet, or cannot be */
+	bool no_services;
 };
 
 /* ---- run.c -------------------------------------------------------------------------------------------------- */
@@ -114,6 +120,10 @@ void domain_start_kept(struct domain *d, struct request *r, bool paused);
 /* A run that was going on when the directory was opened. */
 void domain_adopt(struct domain *d);
 void domain_destroy(struct domain *d, struct request *r);
+/* The service was refused: as a process, then. */
+void domain_spawn_again(struct domain *d);
+/* Nobody knows whether there will be a service. */
+void domain_start_lost(struct domain *d, const char *why);
 /* Let it go on without us. */
 void domain_leave(struct domain *d);
 
@@ -153,6 +163,7 @@ int files_lock_holder(const char *directory, pid_t hint, pid_t *ret_pid, int *re
  * @log: path of what gets its words
  */
 int process_spawn(char *const *argv, const char *directory, int monitor, int lock, pid_t *ret_pid, int *ret_pidfd);
+int process_log(const char *directory);
 /* A listening socket @directory/@file, and one connected to it. */
 int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected);
 int process_connect(const char *directory, const char *file, int *ret);

@@ -15,6 +15,7 @@
 #include "jobs.h"
 #include "run.h"
 #include "saved.h"
+#include "service.h"
 #include "util/log.h"
 
 /*
@@ -92,6 +93,7 @@ static void kill_process(struct domain *d)
 		(void)files_lock_holder(d->directory, d->pid, &d->pid, &d->pidfd);
 	if (d->pidfd >= 0)
 		(void)pidfd_send_signal(d->pidfd, SIGKILL, NULL, 0);
+	service_kill(d);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------------ */
@@ -181,6 +183,8 @@ static void ended(struct domain *d)
 	d->incoming = -1;
 	clean_files(d);
 	forget_process(d);
+	service_forget(d);
+	free(TAKE(d->unit));
 	d->phase = RUN_OFF;
 	d->adopted = false;
 	if (!told) {
@@ -279,7 +283,7 @@ static void fail(struct domain *d, enum vireo_error error, const char *format, .
 	va_end(ap);
 	if (d->why.error == VIREO_OK)
 		failure_set(&d->why, error, "%s", text ? text : "");
-	if (d->pid > 0) {
+	if (d->pid > 0 || d->unit) {
 		/* The rest happens when it has gone. */
 		kill_process(d);
 		return;
@@ -300,6 +304,11 @@ static void on_first_look(struct guest *g, enum waited how, const struct seen *s
 		return;
 	}
 	d->phase = RUN_UP;
+	if (d->pidfd < 0) {
+		/* systemd's child: known by the lock that it holds. */
+		(void)files_lock_holder(d->directory, d->pid, &d->pid, &d->pidfd);
+		watch_process(d);
+	}
 	if (d->from_managed) {
 		/* It runs again, so what was kept is of the past. */
 		(void)files_remove(d->directory, "save");
@@ -426,6 +435,12 @@ static void on_up(struct guest *g)
 {
 	struct domain *d = g->owner;
 
+	if (d->phase == RUN_STARTING && d->why.error != VIREO_OK) {
+		/* Given up before there was a process to kill. */
+		(void)qmp_execute(g->qmp, "quit", NULL, USEC_UNKNOWN, NULL, NULL);
+		kill_process(d);
+		return;
+	}
 	(void)qmp_execute(g->qmp, "migrate-set-capabilities", migration_events(), COMMAND_PATIENCE, NULL, NULL);
 	if (d->phase != RUN_STARTING) {
 		/* Found again, or connected to again. What was missed is told by the look. */
@@ -528,9 +543,34 @@ static void on_lock_retry(struct timer *t, void *userdata)
 	spawn(userdata);
 }
 
+/* @listener and @lock are taken. */
+static int spawn_with(struct domain *d, char *const *argv, bool service, int listener, int lock)
+{
+	int log = -1, r;
+
+	if (service) {
+		log = process_log(d->directory);
+		r = log < 0 ? log : service_start(d, argv, listener, lock, log);
+		if (r == 0)
+			return 0;
+	} else
+		r = process_spawn(argv, d->directory, listener, lock, &d->pid, &d->pidfd);
+	if (log >= 0)
+		close(log);
+	close(listener);
+	/* From now on it is the process alone that holds it. */
+	close(lock);
+	return r;
+}
+
 static void spawn(struct domain *d)
 {
-	struct vm_run run = {.directory = d->directory, .monitor_fd = PROCESS_MONITOR_FD, .incoming = d->incoming >= 0};
+	bool service = service_is_possible(d->c);
+	struct vm_run run = {
+		.directory = d->directory,
+		.monitor_fd = service ? SERVICE_MONITOR_FD : PROCESS_MONITOR_FD,
+		.incoming = d->incoming >= 0,
+	};
 	struct failure f = {0};
 	char **argv = NULL;
 	int lock = -1, listener = -1, connected = -1, r;
@@ -558,27 +598,49 @@ static void spawn(struct domain *d)
 		r = files_save_state(d, "starting", true);
 	if (r == 0)
 		r = process_monitor(d->directory, "monitor", &listener, &connected);
-	if (r == 0)
-		r = process_spawn(argv, d->directory, listener, lock, &d->pid, &d->pidfd);
-	vm_command_free(argv);
-	if (listener >= 0)
-		close(listener);
-	/* From now on it is the process alone that holds it. */
-	if (lock >= 0)
-		close(lock);
 	if (r == 0) {
-		(void)files_save_state(d, "starting", false);
-		watch_process(d);
 		d->guest->run = d->run;
 		r = guest_connect(d->guest, connected, GREETING_PATIENCE);
-		connected = -1;
+	}
+	if (r == 0)
+		r = spawn_with(d, argv, service, listener, lock);
+	else {
+		if (listener >= 0)
+			close(listener);
+		close(lock);
+	}
+	vm_command_free(argv);
+	if (r == 0 && d->pid > 0) {
+		(void)files_save_state(d, "starting", false);
+		watch_process(d);
 	}
 	if (r != 0) {
-		if (connected >= 0)
-			close(connected);
+		guest_disconnect(d->guest);
 		fail(d, r > 0 ? f.error : VIREO_OPERATION_FAILED, "%s", f.message ? f.message : strerror(r < 0 ? -r : EIO));
 	}
 	failure_clear(&f);
+}
+
+void domain_spawn_again(struct domain *d)
+{
+	if (d->phase != RUN_STARTING)
+		return;
+	guest_disconnect(d->guest);
+	if (d->why.error != VIREO_OK)
+		/* It was destroyed meanwhile. */
+		ended(d);
+	else
+		spawn(d);
+}
+
+void domain_start_lost(struct domain *d, const char *why)
+{
+	if (d->why.error == VIREO_OK)
+		failure_set(&d->why, VIREO_TIMEOUT, "%s", why);
+	service_kill(d);
+	guest_disconnect(d->guest);
+	/* Whoever has the lock then is removed before the next start, or waited for. */
+	ended(d);
 }
 
 static struct guest *make_guest(struct domain *d)
@@ -596,6 +658,7 @@ static struct guest *make_guest(struct domain *d)
 void domain_start(struct domain *d, struct request *r, bool paused, int incoming, bool from_managed)
 {
 	d->phase = RUN_STARTING;
+	failure_clear(&d->why);
 	d->start = r;
 	d->paused = paused;
 	d->incoming = incoming;
@@ -663,11 +726,13 @@ void domain_leave(struct domain *d)
 	d->exit = sd_event_source_disable_unref(d->exit);
 	timer_clear(&d->timer);
 	timer_clear(&d->kill_timer);
+	service_forget(d);
 	if (d->phase == RUN_STARTING)
 		/* Nobody was told of it. What is left of it is removed when the directory is opened again. */
 		kill_process(d);
 	if (d->incoming >= 0)
 		close(d->incoming);
+	free(TAKE(d->unit));
 	guest_free(TAKE(d->guest));
 	if (d->pidfd >= 0)
 		close(d->pidfd);

@@ -7,6 +7,7 @@ import signal
 from qemukit import qemus_of
 
 from kit import guests
+from kit.loop import wait_for
 from kit.vireod import BusError
 
 
@@ -72,3 +73,21 @@ def refused(test, call, short, text, *words):
             test.check(word in error.message, f'{text}: "{word}" is not in "{error.message}"')
         return
     test.fail(f'{text} was not refused')
+
+
+def job_state(house, path):
+    return house.vireod.get(path, 'Job', 'State')
+
+
+def wait_job(house, job, limit=120):
+    wait_for(lambda: house.vireod.call(job, 'org.vireo1.Job', 'Wait', '(t)', 1000000, limit=30) != 'running', limit,
+             f'{job} ends', poll=0.05)
+    return job_state(house, job)
+
+
+def progressed(house, job, least=0.0, limit=60):
+    """Wait until a job tells how far it is."""
+    def far():
+        p = house.vireod.get_all(job, 'Job')
+        return p if p['BytesTotal'] > 0 and p['Percent'] > least or p['State'] != 'running' else None
+    return wait_for(far, limit, lambda: f'progress of {job}: {house.vireod.get_all(job, "Job")}', poll=0.02)

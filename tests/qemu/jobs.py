@@ -12,7 +12,7 @@ import signal
 import subprocess
 
 import qemukit
-from house import House, refused
+from house import House, job_state, progressed, refused, wait_job
 from qemukit import Qemu, qemus_of, story_of
 
 from kit import guests, program
@@ -56,28 +56,10 @@ def told(house, path, after):
     return [w for w in story_of(house.recorder, path, after) if not w.startswith(('MonitorEvent', 'MigrationIteration'))]
 
 
-def job_state(house, path):
-    return house.vireod.get(path, 'Job', 'State')
-
-
 def start_job(house, path, method, *arguments, **options):
     """Begin, and return the job's path while it runs."""
     job = house(path, method, *arguments, **{'async': GLib.Variant('b', True)}, **options)[0]
     return job
-
-
-def wait_job(house, job, limit=120):
-    wait_for(lambda: house.vireod.call(job, 'org.vireo1.Job', 'Wait', '(t)', 1000000, limit=30) != 'running', limit,
-             f'{job} ends', poll=0.05)
-    return job_state(house, job)
-
-
-def progressed(house, job, least=0.0, limit=60):
-    """Wait until a job tells how far it is."""
-    def far():
-        p = house.vireod.get_all(job, 'Job')
-        return p if p['BytesTotal'] > 0 and p['Percent'] > least or p['State'] != 'running' else None
-    return wait_for(far, limit, lambda: f'progress of {job}: {house.vireod.get_all(job, "Job")}', poll=0.02)
 
 
 def memory(test, house):

@@ -12,8 +12,7 @@ import shutil
 import subprocess
 
 import qemukit
-from house import House, refused
-from jobs import progressed, wait_job
+from house import House, progressed, refused, wait_job
 from qemukit import history_of, story_of
 
 from kit import program
