@@ -66,6 +66,14 @@ struct lv_view {
 	char *error;
 };
 
+/* What a listing told of a domain besides its XML. */
+struct lv_facts {
+	enum { FACTS_NONE, FACTS_AWAITED, FACTS_THERE } phase;
+	unsigned long events; /* of the object, before they were gathered */
+	int state, reason;
+	bool persistent, autostart, managed_save;
+};
+
 /* One object of a batch. */
 struct lv_item {
 	struct lv_item *next;	     /* of its object's wanted list */
@@ -75,6 +83,7 @@ struct lv_item {
 	unsigned long events;	     /* of the object, when the look began */
 	unsigned long creations;     /* of the connection, then */
 	unsigned tries;
+	bool listed;		     /* the listing's facts will do for it */
 	bool done;		     /* answered */
 	struct lv_view view;
 };
@@ -94,6 +103,7 @@ struct lv_object {
 	unsigned long events; /* changes: when this is as it was before a look, nothing came since */
 	unsigned operating;   /* operations of our own that run on it: it is about to change */
 	struct lv_cause *causes, **causes_tail;
+	struct lv_facts facts; /* for the next look; gone when something comes, or an operation of our own begins */
 	struct lv_item *wanted;
 	struct lv_object *prev, *next; /* in the line of objects that wait for a looker */
 	bool queued, urgent;	       /* it is in that line; which */
@@ -226,13 +236,19 @@ void lv_objects_free(struct driver_connection *c);
 void lv_release_handles(struct driver_connection *c); /* by the last user, not under the lock */
 
 /* look.c */
-/* Look at one object through @handle (may be NULL). Blocks. Fills @v in any case. */
-void lv_look(struct driver_connection *c, enum kind kind, sd_id128_t uuid, void *handle, struct lv_view *v);
+/* Look at one object through @handle (may be NULL). @facts: what need not be asked; may be NULL. Blocks. Fills @v in any case. */
+void lv_look(struct driver_connection *c, enum kind kind, sd_id128_t uuid, void *handle, const struct lv_facts *facts,
+	     struct lv_view *v);
 void lv_view_clear(struct lv_view *v);
 void *lv_handle_ref(enum kind kind, void *handle);
 void lv_handle_free(enum kind kind, void *handle);
 /* NULL and libvirt's error when it fails. Owned by the caller. */
 void *lv_handle_lookup(virConnectPtr conn, enum kind kind, sd_id128_t uuid);
+
+/* facts.c: of all domains, in four calls. NULL: each has to be asked. */
+struct lv_fact_table *lv_fact_table_new(struct driver_connection *c);
+void lv_fact_table_free(struct lv_fact_table *t);
+const struct lv_facts *lv_fact_table_find(const struct lv_fact_table *t, sd_id128_t uuid);
 
 /* settle.c */
 void lv_list(struct driver_connection *c, uint64_t serial);

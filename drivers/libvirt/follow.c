@@ -304,7 +304,7 @@ static void look_ends(struct driver_connection *c, struct lv_object *o)
 }
 
 /* Under the lock; leaves it to look. The handle is the caller's. */
-static void look_now(struct driver_connection *c, struct lv_object *o, struct lv_view *v)
+static void look_now(struct driver_connection *c, struct lv_object *o, const struct lv_facts *facts, struct lv_view *v)
 {
 	void *handle = o->handle ? lv_handle_ref(o->key.kind, o->handle) : NULL;
 
@@ -312,7 +312,7 @@ static void look_now(struct driver_connection *c, struct lv_object *o, struct lv
 	if (o->causes)
 		lv_wake_keeper(c, o->began + LATE_LOOKING);
 	pthread_mutex_unlock(&c->lock);
-	lv_look(c, o->key.kind, o->key.uuid, handle, v);
+	lv_look(c, o->key.kind, o->key.uuid, handle, facts, v);
 	if (handle)
 		lv_handle_free(o->key.kind, handle);
 }
@@ -332,7 +332,7 @@ static void look_for_causes(struct driver_connection *c, struct lv_object *o)
 	bool late, useful, there;
 
 	o->relook = false;
-	look_now(c, o, &v);
+	look_now(c, o, NULL, &v);
 
 	pthread_mutex_lock(&o->post);
 	pthread_mutex_lock(&c->lock);
@@ -378,9 +378,15 @@ static void look_for_items(struct driver_connection *c, struct lv_object *o)
 {
 	struct lv_item *items = TAKE(o->wanted);
 	unsigned long events = o->events, creations = c->creations;
+	struct lv_facts facts = o->facts;
 	struct lv_view v = {0};
+	bool good = facts.phase == FACTS_THERE && facts.events == events;
 
-	look_now(c, o, &v);
+	/* Who asked later wants to know what is now. */
+	for (struct lv_item *i = items; i; i = i->next)
+		good = good && i->listed;
+	o->facts = (struct lv_facts){0};
+	look_now(c, o, good ? &facts : NULL, &v);
 	pthread_mutex_lock(&c->lock);
 	if (o->flushed > 0)
 		o->relook = true;

@@ -13,7 +13,7 @@
 
 /*
  * Looking at one object. Every call costs a round trip, so the XML is the first source: name, run, title, memory and
- * more are in it. A domain costs 3 calls (transient), 5 (inactive) or 6.
+ * more are in it. A domain costs 3 calls (transient), 5 (inactive) or 6; in a listing, which has the facts already, 1 or 2.
  */
 
 /* A look is made of several calls; when they disagree about whether it is active, something happened between. */
@@ -193,7 +193,7 @@ static bool is_possible(int state, bool active)
 	}
 }
 
-static enum look look_at_domain(struct driver_connection *c, void *handle, struct seen *s)
+static enum look look_at_domain(struct driver_connection *c, void *handle, const struct lv_facts *facts, struct seen *s)
 {
 	int state, reason, n;
 
@@ -201,7 +201,10 @@ static enum look look_at_domain(struct driver_connection *c, void *handle, struc
 		return lv_error_is_gone(KIND_DOMAIN) ? LOOK_GONE : LOOK_FAILED;
 	if (s->unknown & SEEN_XML)
 		look_at_info(c, handle, s);
-	if (virDomainGetState(handle, &state, &reason, 0) < 0)
+	if (facts) {
+		state = facts->state;
+		reason = facts->reason;
+	} else if (virDomainGetState(handle, &state, &reason, 0) < 0)
 		return lv_error_is_gone(KIND_DOMAIN) ? LOOK_GONE : LOOK_FAILED;
 	s->active = s->id >= 0;
 	if (!is_possible(state, s->active))
@@ -209,16 +212,17 @@ static enum look look_at_domain(struct driver_connection *c, void *handle, struc
 	s->state = state >= 0 && state < (int)DOMAIN_STATE_MAX ? (enum domain_state)state : DOMAIN_NOSTATE;
 	s->starting = state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_STARTING_UP;
 	s->state_reason = strdup(lv_state_reason(state, reason));
-	n = virDomainIsPersistent(handle);
+	n = facts ? facts->persistent : virDomainIsPersistent(handle);
 	if (n < 0)
 		return lv_error_is_gone(KIND_DOMAIN) ? LOOK_GONE : LOOK_FAILED;
 	s->persistent = n > 0;
 	if (!s->persistent)
 		return LOOK_SEEN;
-	if (virDomainGetAutostart(handle, &n) < 0)
+	n = facts && facts->autostart;
+	if (!facts && virDomainGetAutostart(handle, &n) < 0)
 		s->unknown |= SEEN_AUTOSTART;
 	s->autostart = n > 0;
-	n = virDomainHasManagedSaveImage(handle, 0);
+	n = facts ? facts->managed_save : virDomainHasManagedSaveImage(handle, 0);
 	if (n < 0)
 		s->unknown |= SEEN_MANAGED_SAVE;
 	s->managed_save = n > 0;
@@ -273,12 +277,13 @@ static enum look look_at_network(struct driver_connection *c, void *handle, stru
 
 /* ---- any -------------------------------------------------------------------------------------------------- */
 
-static enum look look_once(struct driver_connection *c, enum kind kind, void *handle, struct seen *s)
+static enum look look_once(struct driver_connection *c, enum kind kind, void *handle, const struct lv_facts *facts,
+			   struct seen *s)
 {
 	s->id = -1;
 	switch (kind) {
 	case KIND_DOMAIN:
-		return look_at_domain(c, handle, s);
+		return look_at_domain(c, handle, facts, s);
 	case KIND_POOL:
 		return look_at_pool(c, handle, s);
 	default:
@@ -286,7 +291,8 @@ static enum look look_once(struct driver_connection *c, enum kind kind, void *ha
 	}
 }
 
-void lv_look(struct driver_connection *c, enum kind kind, sd_id128_t uuid, void *handle, struct lv_view *v)
+void lv_look(struct driver_connection *c, enum kind kind, sd_id128_t uuid, void *handle, const struct lv_facts *facts,
+	     struct lv_view *v)
 {
 	void *found = NULL;
 
@@ -303,7 +309,8 @@ void lv_look(struct driver_connection *c, enum kind kind, sd_id128_t uuid, void 
 	for (unsigned i = 0; i < LOOK_TRIES && v->look == LOOK_NONE; i++) {
 		struct seen *s = seen_new();
 
-		v->look = s ? look_once(c, kind, handle, s) : LOOK_FAILED;
+		/* Facts that do not fit the XML are of another moment. */
+		v->look = s ? look_once(c, kind, handle, i == 0 ? facts : NULL, s) : LOOK_FAILED;
 		if (v->look == LOOK_SEEN)
 			v->seen = TAKE(s);
 		seen_free(s);

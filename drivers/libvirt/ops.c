@@ -148,6 +148,7 @@ static void hold_object(struct driver_connection *c, struct lv_op *op)
 	if (op->object) {
 		lv_object_ref(op->object);
 		op->object->operating++;
+		op->object->facts = (struct lv_facts){0};
 		op->object->events++;
 	}
 	lv_wake_keeper(c, op->began + HOLD_LOOKS);

@@ -424,6 +424,49 @@ static int handle_uuid(enum kind kind, void *handle, sd_id128_t *ret)
 	}
 }
 
+/* For fewer it isn't worth it. */
+#define FACTS_MIN 4
+
+/*
+ * Under the lock: from here on whatever comes about a domain of @b counts, and an operation of our own makes its facts
+ * void. Return: are they worth it?
+ */
+static bool await_facts(struct lv_batch *b)
+{
+	unsigned n = 0;
+
+	for (struct lv_item *i = b->items; i; i = i->batch_next) {
+		struct lv_object *o = i->object;
+
+		o->facts = (struct lv_facts){.phase = o->operating == 0 ? FACTS_AWAITED : FACTS_NONE, .events = o->events};
+		n++;
+	}
+	return n >= FACTS_MIN;
+}
+
+/* Not under the lock; @b has only domains yet. */
+static void gather_facts(struct driver_connection *c, struct lv_batch *b)
+{
+	struct lv_fact_table *t = lv_fact_table_new(c);
+
+	if (!t)
+		return;
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_item *i = b->items; i; i = i->batch_next) {
+		const struct lv_facts *f = lv_fact_table_find(t, i->object->key.uuid);
+		struct lv_object *o = i->object;
+
+		if (!f || o->facts.phase != FACTS_AWAITED || o->facts.events != o->events)
+			continue;
+		f = &(struct lv_facts){FACTS_THERE, o->facts.events, f->state, f->reason, f->persistent, f->autostart,
+				       f->managed_save};
+		o->facts = *f;
+		i->listed = true;
+	}
+	pthread_mutex_unlock(&c->lock);
+	lv_fact_table_free(t);
+}
+
 static void list_work(struct driver_connection *c, void *data)
 {
 	static const enum kind kinds[] = {KIND_DOMAIN, KIND_POOL, KIND_NETWORK};
@@ -431,6 +474,7 @@ static void list_work(struct driver_connection *c, void *data)
 
 	for (size_t k = 0; k < ELEMENTS(kinds); k++) {
 		void **handles = NULL;
+		bool facts;
 		int n;
 
 		if (!c->has_kind[kinds[k]]) {
@@ -456,8 +500,11 @@ static void list_work(struct driver_connection *c, void *data)
 				b->complete[kinds[k]] = false;
 			lv_handle_free(kinds[k], handles[i]);
 		}
+		facts = kinds[k] == KIND_DOMAIN && await_facts(b);
 		pthread_mutex_unlock(&c->lock);
 		free(handles);
+		if (facts)
+			gather_facts(c, b);
 	}
 	pthread_mutex_lock(&c->lock);
 	if (!b->dead && !c->closing)

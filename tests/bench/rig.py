@@ -42,8 +42,8 @@ def cpu_seconds(pid):
 class Broker:
     """A vireod without anybody who listens."""
 
-    def __init__(self, where, bus, uri):
-        state = where.directory('state-' + str(abs(hash(uri))))
+    def __init__(self, where, bus, uri, state=None):
+        state = where.directory(state or 'state-' + str(abs(hash(uri))))
         before = time.monotonic()
         self.process = where.spawn([vireod.executable(), f'--address={bus.address}', f'--state-directory={state}',
                                     f'--connect={uri}', '--config=/dev/null'], stderr=subprocess.DEVNULL)
