@@ -42,7 +42,6 @@
 
 struct lv_batch;
 struct lv_op;
-struct lv_track;
 
 /* Something that libvirt reported. */
 struct lv_cause {
@@ -139,7 +138,6 @@ struct driver_connection {
 	pthread_mutex_t lock; /* everything below */
 	pthread_cond_t wake;  /* keeper */
 	pthread_cond_t room;  /* libvirt's loop waits for causes to be posted */
-	bool open;	      /* HELLO was posted */
 	bool closing;	      /* close() was called: nobody listens any more */
 	bool closed;	      /* … and has returned: the keeper may take it down */
 	bool lost;	      /* the close callback was called */
@@ -174,6 +172,7 @@ struct driver_connection {
 /* driver.c */
 void lv_ref(struct driver_connection *c);
 void lv_unref(struct driver_connection *c);
+void lv_release(void *connection); /* lv_unref(), as libvirt calls it for a callback's userdata */
 /* A thread that is to call libvirt. Both counts. */
 void lv_use(struct driver_connection *c);
 void lv_leave(struct driver_connection *c);

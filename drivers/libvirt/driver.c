@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <libxml/parser.h>
-#include <libxml/uri.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,6 +10,7 @@
 #include "libvirt-driver.h"
 #include "loop.h"
 #include "util/log.h"
+#include "xml.h"
 
 /* The table of the driver, which URIs are its own, and the life of a connection. */
 
@@ -53,15 +53,9 @@ static enum claim broken(char **ret_why, const char *why)
 	return CLAIM_BROKEN;
 }
 
-static void free_uri(xmlURIPtr *uri)
-{
-	if (*uri)
-		xmlFreeURI(*uri);
-}
-
 static enum claim lv_claim(const char *text, char **ret_why)
 {
-	_cleanup_(free_uri) xmlURIPtr uri = NULL;
+	_cleanup_(lv_uri_free) xmlURIPtr uri = NULL;
 	size_t whole = strcspn(text, ":"), n = strcspn(text, "+:");
 	const char *path;
 
@@ -103,6 +97,11 @@ void lv_unref(struct driver_connection *c)
 	free(c->lost_why);
 	free(c->uri);
 	free(c);
+}
+
+void lv_release(void *connection)
+{
+	lv_unref(connection);
 }
 
 void lv_use(struct driver_connection *c)

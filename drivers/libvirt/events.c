@@ -447,11 +447,6 @@ static void on_network_lifecycle(virConnectPtr conn, virNetworkPtr network, int 
 
 /* ---- registering ------------------------------------------------------------------------------------------ */
 
-static void release(void *userdata)
-{
-	lv_unref(userdata);
-}
-
 /* A callback that libvirt accepted holds a reference; one that it refused holds none. */
 static int accepted(struct driver_connection *c, int id)
 {
@@ -463,19 +458,19 @@ static int accepted(struct driver_connection *c, int id)
 static int register_domain(struct driver_connection *c, int id)
 {
 	lv_ref(c);
-	return accepted(c, virConnectDomainEventRegisterAny(c->events, NULL, id, domain_table[id].callback, c, release));
+	return accepted(c, virConnectDomainEventRegisterAny(c->events, NULL, id, domain_table[id].callback, c, lv_release));
 }
 
 static int register_pool(struct driver_connection *c, int id, virConnectStoragePoolEventGenericCallback callback)
 {
 	lv_ref(c);
-	return accepted(c, virConnectStoragePoolEventRegisterAny(c->events, NULL, id, callback, c, release));
+	return accepted(c, virConnectStoragePoolEventRegisterAny(c->events, NULL, id, callback, c, lv_release));
 }
 
 static int register_network(struct driver_connection *c, int id, virConnectNetworkEventGenericCallback callback)
 {
 	lv_ref(c);
-	return accepted(c, virConnectNetworkEventRegisterAny(c->events, NULL, id, callback, c, release));
+	return accepted(c, virConnectNetworkEventRegisterAny(c->events, NULL, id, callback, c, lv_release));
 }
 
 static void forget_ids(int *ids, size_t n)
@@ -526,11 +521,6 @@ void lv_events_deregister(struct driver_connection *c)
 			virConnectNetworkEventDeregisterAny(c->events, c->network_ids[id]);
 }
 
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static const char *const interfaces[KIND_MAX] = {
 	[KIND_DOMAIN] = "Domain",
 	[KIND_POOL] = "StoragePool",
@@ -565,7 +555,7 @@ char **lv_events_supported(const struct driver_connection *c)
 	for (const struct event_def *e = lv_events; e->name; e++)
 		if (is_reported(c, e) && asprintf(&names[n++], "%s.%s", interfaces[e->kind], e->name) < 0)
 			goto fail;
-	qsort(names, n, sizeof(*names), compare_names);
+	qsort(names, n, sizeof(*names), lv_compare_names);
 	return names;
 
 fail:

@@ -296,11 +296,6 @@ static void on_monitor(virConnectPtr conn, virDomainPtr dom, const char *event, 
 	json_object_put(o);
 }
 
-static void release(void *userdata)
-{
-	lv_unref(userdata);
-}
-
 void lv_foreign_register(struct driver_connection *c)
 {
 	const char *type = virConnectGetType(c->events);
@@ -309,7 +304,7 @@ void lv_foreign_register(struct driver_connection *c)
 	if (!type || strcmp(type, "QEMU") != 0)
 		return;
 	lv_ref(c);
-	c->monitor_id = virConnectDomainQemuMonitorEventRegister(c->events, NULL, HINTS, on_monitor, c, release,
+	c->monitor_id = virConnectDomainQemuMonitorEventRegister(c->events, NULL, HINTS, on_monitor, c, lv_release,
 								 VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX);
 	if (c->monitor_id < 0) {
 		lv_unref(c);

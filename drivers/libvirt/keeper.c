@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <libvirt/virterror.h>
-#include <libxml/uri.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -27,12 +26,6 @@
  */
 #define KEEPALIVE_INTERVAL 4
 #define KEEPALIVE_COUNT 3
-
-static void free_uri(xmlURIPtr *uri)
-{
-	if (*uri)
-		xmlFreeURI(*uri);
-}
 
 /* There is nobody to ask; what libvirt finds in its own files (auth.conf) it takes from there before. */
 static int ask_nobody(virConnectCredentialPtr cred, unsigned n, void *userdata)
@@ -96,7 +89,7 @@ static void watch_closing(struct driver_connection *c, virConnectPtr conn)
 /* Does each connection to this URI have a world of its own? Then events would not tell of another's operations. */
 static bool is_own_world(const struct driver_connection *c)
 {
-	_cleanup_(free_uri) xmlURIPtr uri = xmlParseURI(c->uri);
+	_cleanup_(lv_uri_free) xmlURIPtr uri = xmlParseURI(c->uri);
 
 	return c->is_test && (!uri || !uri->path || strcmp(uri->path, "/default") != 0);
 }
@@ -161,7 +154,7 @@ static char *query_value(const char *query, const char *name)
  */
 static char *make_same_key(struct driver_connection *c)
 {
-	_cleanup_(free_uri) xmlURIPtr uri = xmlParseURI(c->uri);
+	_cleanup_(lv_uri_free) xmlURIPtr uri = xmlParseURI(c->uri);
 	_cleanup_(freep) char *caps = NULL, *id = NULL, *socket = NULL, *user = NULL;
 	const char *type = virConnectGetType(c->events), *start, *path;
 	char *key = NULL;
@@ -305,9 +298,6 @@ static void take_down(struct driver_connection *c)
 void lv_keeper(struct driver_connection *c, void *data)
 {
 	if (open_all(c)) {
-		pthread_mutex_lock(&c->lock);
-		c->open = true;
-		pthread_mutex_unlock(&c->lock);
 		post_hello(c);
 		pthread_mutex_lock(&c->lock);
 		lv_foreign_scan(c);

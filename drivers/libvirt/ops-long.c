@@ -265,7 +265,10 @@ static int block_pull(struct lv_op *op, struct failure *f)
 		return r;
 	lv_follow(op, LV_FOLLOW_BLOCK, true);
 	if (base)
-		return begun(op, virDomainBlockRebase(op->handle, op->r->text, base, bandwidth, VIR_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES), f);
+		return begun(op,
+			     virDomainBlockRebase(op->handle, op->r->text, base, bandwidth,
+						  VIR_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES),
+			     f);
 	return begun(op, virDomainBlockPull(op->handle, op->r->text, bandwidth, VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES), f);
 }
 

@@ -9,6 +9,7 @@
 #include "jobs.h"
 #include "util/log.h"
 #include "util/utf8.h"
+#include "words.h"
 #include "xml.h"
 
 /* Operations in general: their life, from the request to the result. */
@@ -45,8 +46,8 @@ static const struct lv_handler *find_handler(enum operation operation)
 /* libvirt's test driver answers "not supported" to these. */
 static const enum operation missing_in_test[] = {
 	OP_DOMAIN_RESET, OP_DOMAIN_PMWAKEUP, OP_DOMAIN_MIGRATE, OP_DOMAIN_BLOCK_PULL, OP_DOMAIN_BLOCK_COMMIT,
-	OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_ATTACH_DEVICE, OP_DOMAIN_DETACH_DEVICE, OP_DOMAIN_UPDATE_DEVICE, OP_POOL_RESIZE_VOLUME, OP_POOL_WIPE_VOLUME,
-	OP_POOL_UPLOAD_VOLUME, OP_POOL_DOWNLOAD_VOLUME,
+	OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_ATTACH_DEVICE, OP_DOMAIN_DETACH_DEVICE, OP_DOMAIN_UPDATE_DEVICE,
+	OP_POOL_RESIZE_VOLUME, OP_POOL_WIPE_VOLUME, OP_POOL_UPLOAD_VOLUME, OP_POOL_DOWNLOAD_VOLUME,
 };
 
 static bool has_operation(const struct driver_connection *c, enum operation operation)
@@ -73,11 +74,6 @@ static bool has_operation(const struct driver_connection *c, enum operation oper
 	return true;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 char **lv_operations_supported(const struct driver_connection *c)
 {
 	char **names = calloc(OP_MAX, sizeof(*names));
@@ -92,7 +88,7 @@ char **lv_operations_supported(const struct driver_connection *c)
 			n++;
 	}
 	if (names)
-		qsort(names, n, sizeof(*names), compare_names);
+		qsort(names, n, sizeof(*names), lv_compare_names);
 	return names;
 }
 
@@ -326,7 +322,8 @@ static void drop_operation(struct driver_connection *c, void *data)
 	pthread_mutex_unlock(&c->lock);
 }
 
-static void post_end(struct driver_connection *c, enum report_type type, uint64_t token, enum vireo_error error, const char *why)
+static void post_end(struct driver_connection *c, enum report_type type, uint64_t token, enum vireo_error error,
+		     const char *why)
 {
 	struct report *r = report_new(type);
 

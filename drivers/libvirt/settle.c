@@ -346,28 +346,32 @@ static void settle_work(struct driver_connection *c, void *data)
 
 void lv_look_settled(struct driver_connection *c, enum kind kind, sd_id128_t uuid, uint64_t serial)
 {
+	struct lv_view failed = {LOOK_FAILED};
 	struct lv_object *o;
 	struct lv_batch *b = NULL;
+	bool begun = false;
 
 	pthread_mutex_lock(&c->lock);
-	if (c->closing) {
+	o = c->closing ? NULL : lv_object_get(c, kind, uuid);
+	if (!o) {
 		pthread_mutex_unlock(&c->lock);
 		return;
 	}
-	o = lv_object_get(c, kind, uuid);
-	if (o && !c->ended)
+	lv_object_ref(o);
+	if (!c->ended)
 		b = batch_new(c, BATCH_LOOK, serial);
-	if (b && batch_add(b, o))
+	if (b && batch_add(b, o)) {
+		begun = true;
 		batch_round(c, b);
-	else if (o) {
-		struct lv_view v = {LOOK_FAILED, NULL, strdup(c->ended ? "not connected" : "no memory")};
-
-		if (b)
-			batch_unlink(c, b);
-		/* The main loop's thread never waits when it posts. */
-		lv_post_view(c, o, NULL, &v, false, serial);
-		lv_view_clear(&v);
-	}
+	} else if (b)
+		batch_unlink(c, b);
+	failed.error = begun ? NULL : strdup(c->ended ? "not connected" : "no memory");
+	pthread_mutex_unlock(&c->lock);
+	if (!begun)
+		lv_post_view(c, o, NULL, &failed, false, serial);
+	lv_view_clear(&failed);
+	pthread_mutex_lock(&c->lock);
+	lv_object_unref(c, o);
 	pthread_mutex_unlock(&c->lock);
 }
 

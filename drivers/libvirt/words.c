@@ -2,6 +2,7 @@
 #include "words.h"
 
 #include <libvirt/libvirt.h>
+#include <string.h>
 
 /* The tables are in the order of libvirt's numbers, which never change. */
 
@@ -31,6 +32,11 @@ const char *lv_state_reason(int state, int reason)
 	if (state < 0 || (size_t)state >= ELEMENTS(state_reasons))
 		return "unknown";
 	return lv_word(&state_reasons[state], reason);
+}
+
+int lv_compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 static const struct lv_lifecycle domain_lifecycle[] = {

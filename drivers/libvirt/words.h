@@ -23,6 +23,9 @@ struct lv_words {
 	}
 const char *lv_word(const struct lv_words *words, int value);
 
+/* qsort() of an array of strings. */
+int lv_compare_names(const void *a, const void *b);
+
 /* A lifecycle event: which cause, and the word of its detail. */
 struct lv_lifecycle {
 	enum cause cause; /* NONE: a number that a newer libvirt brought */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <libxml/uri.h>
 #include <stdbool.h>
 
 #include "drivers/driver.h"
@@ -31,3 +32,9 @@ int lv_xml_read_uuid(const char *xml, sd_id128_t *ret);
 
 /* Target names of a domain's disks: owned, NULL-terminated. NULL: no memory, or not understood. */
 char **lv_xml_read_disks(const char *xml);
+
+static inline void lv_uri_free(xmlURIPtr *uri)
+{
+	if (*uri)
+		xmlFreeURI(*uri);
+}
