@@ -4,10 +4,11 @@
 Vireo at work, for whoever sees it for the first time: a private bus, vireod activated by it, things made to happen, and
 the story that it tells of them. Ends by itself; exit status 0 only if the story was right.
 
-    demo.py --build DIR [--kvm]
+    demo.py --build DIR [--kvm | --qemu]
 
 Without --kvm: on libvirt's own test driver, in process; nothing needs to be installed or allowed for that.
 With --kvm: on a private libvirtd with real QEMU guests, and virsh acts from outside.
+With --qemu: on QEMU itself, without libvirt.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import textwrap
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'live'))
 
+import without_libvirt  # noqa: E402
 from kit import guests, libvirtd  # noqa: E402
 from kit.bus import Bus  # noqa: E402
 from kit.grammar import judge_broker  # noqa: E402
@@ -362,7 +364,9 @@ def on_kvm(demo, daemon):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--build', type=pathlib.Path, required=True)
-    parser.add_argument('--kvm', action='store_true')
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--kvm', action='store_true')
+    what.add_argument('--qemu', action='store_true')
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     with Scope() as scope:
@@ -375,10 +379,22 @@ def main():
                 return 77
             daemon = libvirtd.Libvirtd(scope, 'demo')
             uri = f'kvm={daemon.uri}'
+        elif options.qemu:
+            reason = guests.missing()
+            if reason:
+                print(f'SKIP: this demo can\'t be shown here: {reason}')
+                return 77
+            domains = scope.directory('domains')
+            uri = f'vireo=vireo://{domains}'
         demo = Demo(scope, options.build, uri)
         print(paint('1', 'Vireo: one consistent, versioned, complete story of what happens at a hypervisor'))
         try:
-            on_kvm(demo, daemon) if daemon else on_test_driver(demo)
+            if daemon:
+                on_kvm(demo, daemon)
+            elif options.qemu:
+                without_libvirt.show(demo, domains)
+            else:
+                on_test_driver(demo)
         except Exception as error:  # pylint: disable=broad-except
             demo.fail(f'{type(error).__name__}: {error}')
         if demo.failures:

@@ -11,6 +11,7 @@ import signal
 import socket
 
 import qemukit
+from house import end_broker
 from qemukit import Outside, Qemu, Untouched, history_of, story_of
 
 from kit import guests, program
@@ -342,6 +343,7 @@ def main(test):
     operations(test, place)
     many(test, place)
     test.judge(place.vireod)
+    end_broker(test, place.vireod)
 
     with test.case('one socket, and its directory gone'):
         directory = test.scope.directory('single')

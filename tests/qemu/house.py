@@ -25,6 +25,10 @@ class House:
         self.silent = self.vireod.sync()
         test.scope.defer(self.kill_all)
 
+    def finish(self):
+        """End the broker in order, and see that it had nothing to complain of itself."""
+        end_broker(self.test, self.vireod)
+
     def kill_all(self):
         for pid in qemus_of(self.directory):
             os.kill(pid, signal.SIGKILL)
@@ -62,6 +66,12 @@ class House:
 
     def xml(self, name, act=guests.IDLE, wait=0.5, **options):
         return guests.domain_xml(name, guests.image(self.images, act, wait=wait), **options)
+
+
+def end_broker(test, vireod):
+    status = vireod.stop()
+    words = [line for line in vireod.log().splitlines() if 'Sanitizer' in line or 'runtime error' in line]
+    test.equal((status, words), (0, []), 'how the broker ended')
 
 
 def refused(test, call, short, text, *words):

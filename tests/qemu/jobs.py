@@ -282,6 +282,7 @@ def main(test):
     disks(test, house)
     memory(test, house)
     test.judge(house.vireod)
+    house.finish()
     attached(test)
 
 

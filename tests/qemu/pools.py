@@ -190,6 +190,7 @@ def main(test):
         transient('Stop')
         test.equal([p for k, p in house.vireod.snapshot()[2].values() if k == 'StoragePool'], [], 'none is left')
     test.judge(house.vireod)
+    house.finish()
 
 
 if __name__ == '__main__':

@@ -329,6 +329,7 @@ def main(test):
     autostart(test, house)
     killed_in_a_storm(test, house)
     test.judge(house.vireod, 'the story with broker killed')
+    house.finish()
 
 
 program.run(main)

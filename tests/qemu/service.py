@@ -158,6 +158,7 @@ def main(test):
         house(path, 'Destroy')
         house(path, 'Undefine')
     test.judge(house.vireod)
+    house.finish()
 
 
 program.run(main)
