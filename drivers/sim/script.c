@@ -156,6 +156,9 @@ uint64_t sim_scripts_run(struct sim_world *w)
 		if (s->done)
 			s->done(s->userdata, &f, TAKE(s->answer));
 		failure_clear(&f);
+		if (s->guest)
+			/* somebody may wait for that */
+			sim_world_poke(w);
 		script_free(s);
 	}
 	return until;

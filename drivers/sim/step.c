@@ -281,6 +281,16 @@ static int run_wait_connected(struct sim_world *w, struct sim_script *s, struct 
 	return 0;
 }
 
+/* Until every guest that was asked for something has done it. */
+static int run_wait_guests(struct sim_world *w, struct sim_script *s, struct json_object *step, uint64_t *ret_wait,
+			   struct failure *f)
+{
+	for (struct sim_script *i = w->scripts; i; i = i->next)
+		if (i->guest)
+			*ret_wait = USEC_UNKNOWN;
+	return 0;
+}
+
 static int check_loop(struct json_object *step, const char *where, struct failure *f)
 {
 	_cleanup_(freep) char *there = sim_printf("%s.steps", where);
@@ -453,6 +463,7 @@ static const struct world_step world_steps[] = {
 	{"define", "!do=s !kind=s !xml=s create=b paused=b silent=b may-fail=b", check_xml, run_define_xml},
 	{"wait", "!do=s ms=n us=n", NULL, run_wait},
 	{"wait-idle", "!do=s", NULL, run_wait_idle},
+	{"wait-guests", "!do=s", NULL, run_wait_guests},
 	{"wait-connected", "!do=s count=n", NULL, run_wait_connected},
 	{"loop", "!do=s !steps=a count=n", check_loop, run_loop},
 	{"background", "!do=s !steps=a", check_loop, run_background},

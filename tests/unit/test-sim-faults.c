@@ -494,7 +494,7 @@ static void storm_is_honest(const char *uri, bool lossless)
 	kit_until_hello(k);
 	kit_list(k);
 	assert_string_equal(kit_steps(k, "[{\"do\": \"storm\", \"count\": 20000, \"seed\": 5, \"churn\": 0.1}, "
-					 "{\"do\": \"wait\", \"ms\": 50}, {\"do\": \"wait-idle\"}]"),
+					 "{\"do\": \"wait-guests\"}, {\"do\": \"wait-idle\"}]"),
 			    "");
 	kit_settle(k);
 	took = sim_now() - began;

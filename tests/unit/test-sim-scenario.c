@@ -251,7 +251,7 @@ static void test_truth_is_a_scenario(void **state)
 	kit_steps(k, "{\"do\": \"add\", \"domain\": {\"name-hex\": \"ff01aa\", \"title-hex\": \"80\"}}");
 	kit_steps(k, "{\"do\": \"add\", \"domain\": {\"name\": \"two\", \"state\": \"running\", \"xml-inactive\": \"<other/>\"}, "
 		     "\"silent\": true}");
-	kit_steps(k, "[{\"do\": \"stop-scripts\"}, {\"do\": \"wait\", \"ms\": 60}]");
+	kit_steps(k, "[{\"do\": \"wait-guests\"}]");
 	first = truth_text(kit_world(k));
 	kit_close(k);
 
