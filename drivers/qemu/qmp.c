@@ -18,7 +18,7 @@
 #include "util/utf8.h"
 
 /* One turn of the loop reads so much: a QEMU that floods must not starve the others. */
-#define READ_MAX (64u << 10)
+#define READ_MAX (16u << 10)
 
 struct pending {
 	uint64_t id;

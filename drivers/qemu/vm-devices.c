@@ -151,6 +151,8 @@ static int parse_disk(struct vm_parser *p, xmlNode *n)
 		if (d->bus == VM_BUS_VIRTIO || d->bus == VM_BUS_FDC)
 			return xml_refuse(p->f, n, "a cdrom needs a bus that can eject: ide sata scsi usb");
 	}
+	if (d->device == VM_DISK && d->readonly && (d->bus == VM_BUS_IDE || d->bus == VM_BUS_SATA))
+		return xml_refuse(p->f, n, "a disk on ide or sata cannot be read-only");
 	if ((d->device == VM_FLOPPY) != (d->bus == VM_BUS_FDC))
 		return xml_refuse(p->f, n, "floppies, and only they, are on bus 'fdc'");
 	for (size_t i = 0; i < p->vm->n_disks; i++)
