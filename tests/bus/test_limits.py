@@ -3,11 +3,17 @@
 """What is too much: messages, a bus that is stuck; and signals in private mode."""
 
 import pathlib
+import re
+import select
 import signal
+import subprocess
 
 from support import BusCase, Client, GLib, MANAGER, NAME, main, memory_means_something
 
-from kit.loop import settle, wait_for
+from test_streams import Stream
+
+from kit.bus import Bus
+from kit.loop import settle, wait_exit, wait_for
 from kit.recorder import Recorder
 
 MIB = 1 << 20
@@ -98,6 +104,68 @@ class Stuck(BusCase):
         for path, (kind, properties) in self.vireod.snapshot()[2].items():
             if path in last and kind != 'Job':
                 self.assertEqual(last[path].properties, properties)
+
+
+class TightBus(Bus):
+    """A dbus-daemon that stops reading from who has 1 MB under way, instead of 127."""
+
+    def _config(self, services, include):
+        text = super()._config(services, include)
+        return re.sub(r'(<limit name="max_incoming_bytes">)\d+', r'\g<1>1000000', text)
+
+
+class StuckReader(BusCase):
+    """One listener stops reading: dbus-daemon then takes nothing more from us, for anybody. Streams go on all the same."""
+
+    CONNECT = ('sim:///100',)
+    bus_class = TightBus
+
+    def listener(self):
+        """Start one that listens, and return it when it has heard something."""
+        listener = self.scope.spawn(['gdbus', 'monitor', '--address', self.bus.address, '--dest', NAME],
+                                    stdout=subprocess.PIPE)
+        listener.stdout.readline()
+        listener.stdout.readline()
+        domain = self.some('Domain')
+        while not select.select([listener.stdout], [], [], 0.1)[0]:
+            autostart = self.vireod.get(domain, 'Domain', 'Autostart')
+            self.vireod.call(domain, f'{NAME}.Domain', 'SetAutostart', '(ba{sv})', not autostart, {})
+        return listener
+
+    def test_streams_go_on_and_signals_catch_up(self):
+        listener = self.listener()
+        before = self.vireod.log().count('held back')
+        stream = Stream(self.vireod)
+        start = self.vireod.sync()
+        listener.send_signal(signal.SIGSTOP)
+        self.vireod.manager('Open', '(sa{sv})', 'sim:///50?storm=2000&count=20000', {'async': GLib.Variant('b', True)})
+        # what comes by the stream goes on, when what comes by signals has stopped
+        stream.until(lambda line: self.vireod.log().count('held back') > before)
+        settle(quiet=0.3, changed=lambda: len(self.vireod.recorder.messages))
+        heard = self.vireod.recorder.events[-1].version
+        stream.until_version(heard + 2500)
+        settle(quiet=0.3, changed=lambda: len(self.vireod.recorder.messages))
+        self.assertEqual(self.vireod.recorder.events[-1].version, heard)
+        listener.kill()
+        wait_for(lambda: 'takes signals again' in self.vireod.log(), limit=120, poll=0.2, what='it recovers')
+        end = self.vireod.get(MANAGER, 'Manager', 'Version')
+        self.vireod.recorder.wait_version(end, limit=120)
+        versions = [e.version for e in self.vireod.recorder.of(after=start)]
+        self.assertEqual(versions, list(range(start + 1, versions[-1] + 1)), 'every one, once, in order')
+        stream.close()
+
+
+    def test_it_can_be_stopped_all_the_same(self):
+        listener = self.listener()
+        listener.send_signal(signal.SIGSTOP)
+        before = self.vireod.log().count('held back')
+        self.vireod.manager('Open', '(sa{sv})', 'sim:///40?storm=2000&count=20000', {'async': GLib.Variant('b', True)})
+        wait_for(lambda: self.vireod.log().count('held back') > before, limit=120, poll=0.2, what='it is held back')
+        self.vireod.process.send_signal(signal.SIGTERM)
+        self.assertEqual(wait_exit(self.vireod.process, limit=15), 0)
+        listener.kill()
+        self.assertEqual(self.vireod.stop(), 0)  # it has ended; this waits until the recorder has heard so
+        self.vireod.start()
 
 
 class Private(BusCase):
