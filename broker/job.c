@@ -217,8 +217,12 @@ static void finish(struct job *j, struct result *r, const struct failure *f)
 	(void)props_set_s(p, JOB_STATE, state);
 	p->v[JOB_RUNNING_TIME].t = j->ended - j->began;
 	p->v[JOB_REMAINING_TIME].t = f->error == VIREO_OK ? 0 : USEC_UNKNOWN;
-	if (f->error == VIREO_OK)
+	if (f->error == VIREO_OK) {
+		/* What was polled last is behind. */
 		p->v[JOB_PERCENT].d = 100;
+		if (p->v[JOB_BYTES_TOTAL].t > 0)
+			p->v[JOB_BYTES_DONE].t = p->v[JOB_BYTES_TOTAL].t;
+	}
 	p->v[JOB_READY].b = p->v[JOB_CANCELLABLE].b = false;
 	details = job_details(j);
 	if (f->error && f->error != VIREO_CANCELLED) {

@@ -5,6 +5,11 @@
 
 #include "util/utf8.h"
 
+static bool says(const virError *e, const char *words)
+{
+	return e->message && strstr(e->message, words);
+}
+
 enum vireo_error lv_error_map(const virError *e)
 {
 	if (!e)
@@ -31,8 +36,10 @@ enum vireo_error lv_error_map(const virError *e)
 		if (e->domain == VIR_FROM_RPC || e->domain == VIR_FROM_REMOTE)
 			return VIREO_DISCONNECTED;
 		/* the test driver has no code for it */
-		return e->message && strstr(e->message, "is already running") ? VIREO_INVALID_STATE :
-										 VIREO_OPERATION_FAILED;
+		if (says(e, "is already running"))
+			return VIREO_INVALID_STATE;
+		/* nor has cloning for the name of a volume */
+		return e->domain == VIR_FROM_STORAGE && says(e, "already in use") ? VIREO_ALREADY_EXISTS : VIREO_OPERATION_FAILED;
 	case VIR_ERR_NO_DOMAIN:
 	case VIR_ERR_NO_NETWORK:
 	case VIR_ERR_NO_STORAGE_POOL:
@@ -48,7 +55,7 @@ enum vireo_error lv_error_map(const virError *e)
 		return VIREO_ALREADY_EXISTS;
 	case VIR_ERR_OPERATION_INVALID:
 		/* so it answers a new name that is taken */
-		return e->message && strstr(e->message, "already exists") ? VIREO_ALREADY_EXISTS : VIREO_INVALID_STATE;
+		return says(e, "already exists") ? VIREO_ALREADY_EXISTS : VIREO_INVALID_STATE;
 	case VIR_ERR_NO_NAME:
 	case VIR_ERR_NO_OS:
 	case VIR_ERR_NO_ROOT:
@@ -70,8 +77,8 @@ enum vireo_error lv_error_map(const virError *e)
 		return VIREO_INVALID_STATE;
 	case VIR_ERR_OPERATION_FAILED:
 		/* There is no code for a name or UUID that is taken when it is defined; only these words. */
-		return e->message && strstr(e->message, "already exists with uuid") ? VIREO_ALREADY_EXISTS :
-										      VIREO_OPERATION_FAILED;
+		return says(e, "already exists with uuid") || says(e, "is already defined with uuid") ? VIREO_ALREADY_EXISTS :
+												       VIREO_OPERATION_FAILED;
 	default:
 		return VIREO_OPERATION_FAILED;
 	}

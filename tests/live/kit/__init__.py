@@ -10,6 +10,7 @@ The kit: what live tests and the demo are made of.
     virsh       virsh, and its listening to events
     bus         a private dbus-daemon or dbus-broker
     vireod      the broker under test, and calling it
+    operations  methods that change things, the jobs that become of them, guests to do it to
     truth       what virsh says that is, compared with what the broker says
     recorder    everything that the broker said on the bus, in order
     grammar     whether what it said was a legal story (independent of the broker's own code)
