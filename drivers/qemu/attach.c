@@ -640,7 +640,7 @@ static void attach_complete(struct driver_connection *c, uint64_t token)
 /* ---- open and close ----------------------------------------------------------------------------------------- */
 
 static const enum operation attach_operations[] = {
-	OP_DOMAIN_SHUTDOWN, OP_DOMAIN_RESET,	  OP_DOMAIN_DESTROY,	  OP_DOMAIN_SUSPEND,
+	OP_DOMAIN_REBOOT,   OP_DOMAIN_SHUTDOWN, OP_DOMAIN_RESET,	  OP_DOMAIN_DESTROY,	  OP_DOMAIN_SUSPEND,
 	OP_DOMAIN_RESUME,   OP_DOMAIN_PMWAKEUP,	  OP_DOMAIN_SET_MEMORY,	  OP_DOMAIN_GET_XML,
 	OP_DOMAIN_DUMP,	    OP_DOMAIN_BLOCK_PULL, OP_DOMAIN_BLOCK_COMMIT, OP_DOMAIN_BLOCK_COPY,
 	OP_NONE,

@@ -118,6 +118,10 @@ static void take_resume(struct guest *g, struct json_object *data, const char *a
 
 	g->stop_reason = NULL;
 	g->stop_absorbed = false;
+	if (g->rebooting) {
+		g->rebooting = false;
+		return;
+	}
 	/* What runs for the first time is being started, whatever the event is called. */
 	if (g->announced)
 		g->running_word = migrated ? "migrated" : "unpaused";
@@ -131,6 +135,14 @@ static void take_shutdown(struct guest *g, struct json_object *data, const char 
 
 	/* Where QEMU was told to stay (-no-shutdown), a STOP follows. */
 	g->stop_absorbed = true;
+	if (g->reboot_asked && guest && reason && strcmp(reason, "guest-shutdown") == 0) {
+		g->reboot_asked = false;
+		(void)qmp_execute(g->qmp, "set-action",
+			json_strings("shutdown", g->shutdown_action ? g->shutdown_action : "poweroff", NULL), USEC_UNKNOWN, NULL, NULL);
+		guest_reboot_now(g);
+	}
+	if (g->rebooting)
+		return;
 	if (reason && strcmp(reason, "guest-panic") == 0) {
 		/* Crashed has been told, and says more. */
 		g->end_reason = "crashed";
@@ -142,6 +154,14 @@ static void take_shutdown(struct guest *g, struct json_object *data, const char 
 	if (strcmp(g->end_reason, "migrated") != 0)
 		g->end_reason = guest ? "shutdown" : "destroyed";
 	guest_cause(g, CAUSE_SHUTDOWN, guest ? "guest" : "host", NULL, NULL, true);
+}
+
+void guest_reboot_now(struct guest *g)
+{
+	/* Until it runs again nothing but the Rebooted is told, as of a guest that restarts by itself. */
+	g->rebooting = true;
+	(void)qmp_execute(g->qmp, "system_reset", NULL, USEC_UNKNOWN, NULL, NULL);
+	(void)qmp_execute(g->qmp, "cont", NULL, USEC_UNKNOWN, NULL, NULL);
 }
 
 static void take_reset(struct guest *g, struct json_object *data, const char *arg)

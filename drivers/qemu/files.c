@@ -199,7 +199,7 @@ int files_next_run(const char *directory, int *ret)
 	if (n < 1 || n >= INT_MAX)
 		n = 1;
 	snprintf(next, sizeof(next), "%ld\n", n + 1);
-	r = files_write(directory, "next-run", next, true);
+	r = files_write(directory, "next-run", next, false);
 	if (r == 0)
 		*ret = (int)n;
 	return r;

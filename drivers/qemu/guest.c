@@ -136,6 +136,11 @@ static struct seen *make_seen(struct guest *g)
 	s->active = true;
 	s->id = g->run;
 	s->state = guest_state(g->status, g->running_word, &word);
+	if (g->rebooting && (s->state == DOMAIN_SHUTDOWN || s->state == DOMAIN_PAUSED)) {
+		/* For a moment, and by our own doing. */
+		s->state = DOMAIN_RUNNING;
+		word = g->running_word;
+	}
 	s->state_reason = strdup(word);
 	s->max_memory = g->facts.max_memory;
 	s->memory = g->facts.memory;
@@ -508,7 +513,7 @@ static void on_closed(struct qmp *q, enum qmp_end why, const char *message, void
 	qmp_free(TAKE(g->qmp));
 	free_probe(g);
 	post_causes(g, NULL);
-	g->hung = false;
+	g->hung = g->rebooting = g->reboot_asked = false;
 	g->ops->down(g, why, message);
 }
 

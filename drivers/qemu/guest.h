@@ -75,6 +75,9 @@ struct guest {
 	const char *running_word;    /* static: word of `domstate --reason` while running */
 	const char *end_reason;	     /* static: how a Stopped that came now would be called */
 	const char *stop_reason;     /* static: of the STOP that is about to come; NULL: ask */
+	bool reboot_asked;  /* when the guest switches itself off, it is started anew */
+	const char *shutdown_action; /* static: what QEMU does by itself then; "poweroff" when NULL */
+	bool rebooting;	    /* it has, and is being started anew: one Rebooted is all that is told */
 	bool stop_absorbed;	     /* the STOP that is about to come belongs to another event */
 	struct facts facts;
 
@@ -151,6 +154,9 @@ void env_post_result(const struct guest_env *env, struct request *r, enum vireo_
 	_printf_(4, 5);
 /* With text, volumes, or the object that was made; @result's failure, strings and volumes are taken. */
 void env_post_result_full(const struct guest_env *env, struct request *r, struct result *result);
+
+/* The guest has switched itself off, and QEMU waits: reset it and let it run. */
+void guest_reboot_now(struct guest *g);
 
 /* operate.c: what can be asked of any running guest. true: @r was taken. */
 bool guest_operate(struct guest *g, struct request *r);

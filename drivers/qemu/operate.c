@@ -110,6 +110,7 @@ static const char *command_of(enum operation operation)
 	case OP_DOMAIN_PMWAKEUP:
 		return "system_wakeup";
 	case OP_DOMAIN_SHUTDOWN:
+	case OP_DOMAIN_REBOOT:
 		return "system_powerdown";
 	case OP_DOMAIN_RESET:
 		return "system_reset";
@@ -118,6 +119,18 @@ static const char *command_of(enum operation operation)
 	default:
 		return NULL;
 	}
+}
+
+static void on_staying(struct qmp *q, const struct qmp_reply *reply, void *userdata)
+{
+	struct task *t = userdata;
+
+	if (reply->status != QMP_OK) {
+		on_done(q, reply, t);
+		return;
+	}
+	t->guest->reboot_asked = true;
+	run(t, "system_powerdown");
 }
 
 static void on_checked(struct guest *g, enum waited how, const struct seen *s, void *userdata)
@@ -138,6 +151,18 @@ static void on_checked(struct guest *g, enum waited how, const struct seen *s, v
 	if (t->request->operation == OP_DOMAIN_SET_MEMORY) {
 		t->arguments = json_object_new_object();
 		json_object_object_add(t->arguments, "value", json_object_new_uint64(t->request->number));
+	}
+	if (t->request->operation == OP_DOMAIN_SHUTDOWN && g->reboot_asked) {
+		/* The later word counts. */
+		g->reboot_asked = false;
+		(void)qmp_execute(g->qmp, "set-action",
+			json_strings("shutdown", g->shutdown_action ? g->shutdown_action : "poweroff", NULL), USEC_UNKNOWN, NULL, NULL);
+	}
+	if (t->request->operation == OP_DOMAIN_REBOOT) {
+		/* By the power button too; but then QEMU stays, to be started anew. */
+		if (qmp_execute(g->qmp, "set-action", json_strings("shutdown", "pause", NULL), OPERATE_PATIENCE, on_staying, t) < 0)
+			finish(t, VIREO_INVALID_STATE, "the domain is not running");
+		return;
 	}
 	run(t, command_of(t->request->operation));
 }
@@ -161,6 +186,7 @@ bool guest_operate(struct guest *g, struct request *r)
 
 	switch (r->operation) {
 	case OP_DOMAIN_SHUTDOWN:
+	case OP_DOMAIN_REBOOT:
 		if (!mode_fits(r)) {
 			env_post_result(g->env, r, VIREO_NOT_SUPPORTED,
 				"the only way to ask this guest is acpi, by its power button");

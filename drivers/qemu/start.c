@@ -141,7 +141,7 @@ static void start_failed(struct domain *d)
 	vm_free(TAKE(d->live));
 	free(TAKE(d->live_text));
 	if (!transient) {
-		(void)files_save_state(d, "off", true);
+		(void)files_save_state(d, "off", false);
 		domain_post_settled(d);
 	}
 	if (r)
@@ -157,7 +157,7 @@ static void stopped(struct domain *d, const char *reason)
 
 	snprintf(d->word, sizeof(d->word), "%s", word_of_end(reason));
 	d->managed_save = files_has(d->directory, "save");
-	(void)files_save_state(d, "off", true);
+	(void)files_save_state(d, "off", false);
 	log_info("Domain '%s' has ended (%s).", domain_name(d), reason);
 	if (o) {
 		o->cause = CAUSE_STOPPED;
@@ -314,7 +314,7 @@ static void on_first_look(struct guest *g, enum waited how, const struct seen *s
 		(void)files_remove(d->directory, "save");
 		d->managed_save = false;
 	}
-	(void)files_save_state(d, "up", true);
+	(void)files_save_state(d, "up", false);
 	d->saved_word = g->running_word;
 
 	_cleanup_(seen_freep) struct seen *now = seen_copy(s);
@@ -393,17 +393,15 @@ static void on_event(struct guest *g, const char *name, struct json_object *data
 	if (d->phase != RUN_UP || !vm)
 		return;
 	/* QEMU pauses what is to go on; and knows no way of its own to end on one and restart on the other. */
-	if (strcmp(name, "SHUTDOWN") == 0 && json_b(data, "guest") && vm->on_poweroff != VM_DESTROY) {
+	if (strcmp(name, "SHUTDOWN") == 0 && json_b(data, "guest") && vm->on_poweroff != VM_DESTROY && !g->reboot_asked) {
 		bool reset = reason && strcmp(reason, "guest-reset") == 0;
 
 		if (reason && strcmp(reason, "guest-panic") == 0)
 			return;
 		if (reset)
 			(void)qmp_execute(g->qmp, "quit", NULL, USEC_UNKNOWN, NULL, NULL);
-		else if (vm->on_poweroff == VM_RESTART) {
-			(void)qmp_execute(g->qmp, "system_reset", NULL, USEC_UNKNOWN, NULL, NULL);
-			(void)qmp_execute(g->qmp, "cont", NULL, USEC_UNKNOWN, NULL, NULL);
-		}
+		else if (vm->on_poweroff == VM_RESTART)
+			guest_reboot_now(g);
 	} else if (strcmp(name, "GUEST_PANICKED") == 0 && vm->on_crash == VM_RESTART) {
 		(void)qmp_execute(g->qmp, "system_reset", NULL, USEC_UNKNOWN, NULL, NULL);
 		(void)qmp_execute(g->qmp, "cont", NULL, USEC_UNKNOWN, NULL, NULL);
@@ -417,6 +415,9 @@ static void on_adopted(struct guest *g, enum waited how, const struct seen *s, v
 	if (how != WAITED_SEEN)
 		return;
 	d->adopted = false;
+	/* It waits to be started anew, and whoever wanted that has gone: a broker of before. */
+	if (s->state == DOMAIN_SHUTDOWN && d->live && d->live->on_poweroff != VM_PRESERVE)
+		guest_reboot_now(g);
 	run_progress(d->c);
 }
 
@@ -448,6 +449,7 @@ static void on_up(struct guest *g)
 		timer_clear(&d->timer);
 		g->announced = true;
 		g->want_probe = true;
+		(void)qmp_execute(g->qmp, "set-action", json_strings("shutdown", g->shutdown_action, NULL), COMMAND_PATIENCE, NULL, NULL);
 		guest_look(g, on_adopted, d);
 		return;
 	}
@@ -496,7 +498,7 @@ static void on_pivoted(struct guest *g, const char *disk, const char *file)
 		return;
 	free(d->live_text);
 	d->live_text = TAKE(changed);
-	(void)files_write(d->directory, "live.xml", d->live_text, true);
+	(void)files_write(d->directory, "live.xml", d->live_text, false);
 }
 
 static const struct guest_ops ops = {
@@ -590,12 +592,15 @@ static void spawn(struct domain *d)
 	if (r == 0)
 		r = vm_command(d->live, &run, &argv, &f);
 	if (r == 0)
-		r = files_write(d->directory, "live.xml", d->live_text, true);
+		r = files_write(d->directory, "live.xml", d->live_text, false);
 	if (r == 0)
 		r = files_next_run(d->c->directory, &d->run);
-	/* Before there is a process: what is found in this phase later is a start that came to nothing. */
+	/*
+	 * Not synced, as all that is of a run: no run survives a power cut, and this is the main loop.
+	 * Before there is a process: what is found in this phase later is a start that came to nothing.
+	 */
 	if (r == 0)
-		r = files_save_state(d, "starting", true);
+		r = files_save_state(d, "starting", false);
 	if (r == 0)
 		r = process_monitor(d->directory, "monitor", &listener, &connected);
 	if (r == 0) {
@@ -650,6 +655,7 @@ static struct guest *make_guest(struct domain *d)
 	if (!g)
 		return NULL;
 	g->uuid = d->uuid;
+	g->shutdown_action = d->live->on_poweroff == VM_DESTROY ? "poweroff" : "pause";
 	g->name = strdup(d->live->name);
 	g->run = d->run;
 	return g;

@@ -2,7 +2,9 @@
 """A directory of domains that Vireo itself keeps, the broker that follows it, and calling both."""
 
 import os
+import pathlib
 import signal
+import subprocess
 
 from qemukit import qemus_of
 
@@ -24,6 +26,18 @@ class House:
         self.connection = self.vireod.connection_path()
         self.silent = self.vireod.sync()
         test.scope.defer(self.kill_all)
+
+    def button(self):
+        """Return the disk of a guest that switches itself off when its power button is pressed."""
+        source = pathlib.Path(__file__).resolve().parent / 'button.S'
+        output = self.images / f'{len(os.listdir(self.images))}.img'
+        # preprocessed for its comments only
+        text = subprocess.run(['cc', '-E', '-P', source], check=True, stdout=subprocess.PIPE).stdout
+        subprocess.run(['as', '--32', '-o', f'{output}.o', '-'], check=True, input=text)
+        subprocess.run(['ld', '-m', 'elf_i386', '-Ttext', '0x7c00', '--oformat', 'binary', '-o', output, f'{output}.o'],
+                       check=True, stderr=subprocess.PIPE)
+        os.truncate(output, 1 << 20)
+        return output
 
     def finish(self):
         """End the broker in order, and see that it had nothing to complain of itself."""

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import time
 
 import qemukit
 from house import House, refused
@@ -90,9 +91,63 @@ def guest_acts(test, house):
         path = house.define(house.xml('again', guests.POWEROFF, wait=0.3, on_poweroff='restart'))
         begun = house.mark()
         house(path, 'Start')
-        wait_for(lambda: story_of(house.recorder, path, begun).count('Shutdown(guest)') >= 2, 60, 'a second time')
-        story = story_of(house.recorder, path, begun)
-        test.equal(story[:4], ['Started(booted)', 'Shutdown(guest)', 'Rebooted', 'Resumed(unpaused)'], 'the story')
+        wait_for(lambda: story_of(house.recorder, path, begun).count('Rebooted') >= 2, 60, 'a second time')
+        test.equal(story_of(house.recorder, path, begun)[:3], ['Started(booted)', 'Rebooted', 'Rebooted'], 'the story')
+        house(path, 'Destroy')
+        house(path, 'Undefine')
+
+    with test.case('asked by its power button'):
+        path = house.define(guests.domain_xml('button', house.button()))
+        house(path, 'Start')
+        begun = house.mark()
+
+        pressed = 0
+
+        def press(method):
+            # a guest that does not look yet does not hear; and each signal wakes the wait
+            nonlocal pressed
+            if time.monotonic() < pressed + 1:
+                return
+            pressed = time.monotonic()
+            try:
+                house(path, method)
+            except BusError as error:
+                test.equal(error.short, 'InvalidState', f'it is just ending: {error.message}')
+
+        def rebooted(count):
+            press('Reboot')
+            return story_of(house.recorder, path, begun).count('Rebooted') >= count
+        for count in 1, 2:
+            wait_for(lambda: rebooted(count), 60, 'it reboots', poll=0.2)  # pylint: disable=cell-var-from-loop
+        test.equal(house.properties(path)['State'], 'running', 'behind a reboot')
+
+        def off():
+            if house.properties(path)['Active']:
+                press('Shutdown')
+            return not house.properties(path)['Active']
+        wait_for(off, 60, 'it is off', poll=0.2)
+        house.mark()
+        story = [w for w in story_of(house.recorder, path, begun) if not w.startswith('MonitorEvent')]
+        test.equal((set(story[:-2]), story[-2:]), ({'Rebooted'}, ['Shutdown(guest)', 'Stopped(shutdown)']), 'the story')
+        house(path, 'Undefine')
+
+    with test.case('the broker killed while a guest is asked to reboot'):
+        path = house.define(guests.domain_xml('button', house.button()))
+        house(path, 'Start')
+        pid, = qemus_of(house.directory)
+        # long before the guest looks; it switches itself off while nobody is there to start it anew
+        house(path, 'Suspend')
+        house(path, 'Resume')
+        begun = house.mark()
+
+        def reboots():
+            house(path, 'Reboot')
+            house.vireod.kill()
+            house.vireod.start()
+            house.restarted()
+            return 'Rebooted' in history_of(house.vireod, path, begun)
+        wait_for(reboots, 60, 'it reboots all the same', poll=0.5)
+        test.equal(qemus_of(house.directory), [pid], 'the same process')
         house(path, 'Destroy')
         house(path, 'Undefine')
 
