@@ -199,7 +199,6 @@ static void begin_listing(struct connection *c, uint64_t serial)
 	c->listing.serial = serial;
 	c->listing.again = 0;
 	c->listing.ended = c->listing.failed = false;
-	c->listing.began = history_version(c->broker->history);
 	timer_clear(&c->timer);
 	c->driver->list(c->dc, serial);
 }

@@ -129,7 +129,6 @@ struct connection {
 
 	struct {
 		uint64_t serial;  /* in flight; 0: none */
-		uint64_t began;	  /* broker's version when it began */
 		uint64_t again;	  /* serial of the one to begin behind it; 0: none */
 		uint64_t done;	  /* the last that ended */
 		bool ended;	  /* LISTED came; looks at what was missing may be on their way */

@@ -566,9 +566,9 @@ void reconcile_listed(struct connection *c, const struct listed *listed)
 			c->listing.failed = true;
 			continue;
 		}
-		/* What was known before the listing began, and was not in it: look, before believing that it is gone. */
+		/* What was not in it: look, before believing that it is gone. Added since it began, its end may have been lost as well. */
 		for (struct object *o = c->by_uuid[k]; o; o = o->by_uuid.next)
-			if (o->seen_in != listed->serial && o->incarnation <= c->listing.began)
+			if (o->seen_in != listed->serial)
 				reconcile_look(c, k, o->uuid, true);
 	}
 	if (c->listing.failed)
