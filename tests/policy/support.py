@@ -289,7 +289,7 @@ class Caller:
 
 # Nothing happens in it by itself
 WORLD = {
-    'hostname': 'policy.example', 'version': '1.0.0', 'seed': 1,
+    'hostname': 'policy.example', 'version': '1.0.0', 'seed': 1, 'guest-delay': 60000,
     'domains': [{'name': name, 'uuid': f'5f2a3c1e-0000-4000-8000-{number:012}', 'state': state} for number, (name, state) in
                 enumerate([('web-1', 'running'), ('web-2', 'shutoff'), ('db-1', 'running'), ('db-2', 'shutoff'),
                            ('mail-x7', 'shutoff'), ('desktop-x7', 'running')], 1)],

@@ -388,7 +388,7 @@ class Polkitless(PolicyCase):
 
 
 class Limits(PolicyCase):
-    CONFIG = '[limits]\nBytes=2M\n'
+    CONFIG = '[limits]\nBytes=2M\nJobs=2\n'
 
     def test_questions(self):
         alice = self.caller(ALICE)
@@ -429,6 +429,23 @@ class Limits(PolicyCase):
         for error in errors:
             self.assertEqual(error.short, 'LimitsExceeded')
             self.assertTrue(error.message.startswith('streams:'), error.message)
+
+    def test_jobs(self):
+        """Of a user, whatever connections to the bus he has."""
+        self.rules(allow(CONTROL))
+        guests = [p for p, v in sorted(self.objects('Domain').items()) if v['Active']]
+        self.assertGreaterEqual(len(guests), 3)
+        later = {'async': GLib.Variant('b', True), 'wait': GLib.Variant('b', True)}
+        jobs = [self.caller(ALICE).domain(path, 'Shutdown', '(a{sv})', later).get()[0] for path in guests[:2]]
+        name, words = self.caller(ALICE).domain(guests[2], 'Reset').error()
+        self.assertEqual(name, f'{ERROR}LimitsExceeded')
+        self.assertTrue(words.startswith('jobs:'), words)
+        # others have their own
+        self.caller(BOB).domain(guests[2], 'Reset').get()
+        for path, job in zip(guests, jobs):
+            self.vireod.call(path, f'{NAME}.Domain', 'Destroy', '(a{sv})', {})
+            self.vireod.call(job, f'{NAME}.Job', 'Wait', '(t)', 20000000)
+        self.caller(ALICE).domain(guests[2], 'Reset').get()
 
     def test_bytes(self):
         alice = self.caller(ALICE)
