@@ -14,6 +14,11 @@
 #define LOOK_TRIES 3
 #define LOOK_DELAY (100 * USEC_PER_MSEC)
 #define LOOK_DELAY_MAX (10 * USEC_PER_SEC)
+/*
+ * Between libvirt's early Resumed and its Started the guest runs already, and no barrier shows that a report is still to come:
+ * libvirt has not made it yet. So a look that a Resumed asks for waits until a Started is overdue.
+ */
+#define STARTED_OVERDUE (3 * USEC_PER_SEC)
 
 /* ---- looks -------------------------------------------------------------------------------------------------------- */
 
@@ -57,7 +62,8 @@ static void on_look_timer(struct timer *t, void *userdata)
 	broker_flush(b);
 }
 
-void reconcile_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool listed)
+/* @delay: before it is sent, µs. */
+static void ask_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool listed, uint64_t delay)
 {
 	struct look_request *l;
 
@@ -66,7 +72,7 @@ void reconcile_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool 
 	l = find_look(c, kind, uuid);
 	if (l) {
 		set_listed(l, l->listed || listed);
-		l->again = true;
+		l->again |= delay == 0;
 		return;
 	}
 	l = calloc(1, sizeof(*l));
@@ -79,7 +85,15 @@ void reconcile_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool 
 	l->connection = c;
 	set_listed(l, listed);
 	HASH_ADD(hh, c->looks, key, sizeof(l->key), l);
-	send_look(l);
+	if (delay > 0)
+		timer_in(c->broker->clock, &l->timer, delay, on_look_timer, l);
+	else
+		send_look(l);
+}
+
+void reconcile_look(struct connection *c, enum kind kind, sd_id128_t uuid, bool listed)
+{
+	ask_look(c, kind, uuid, listed, 0);
 }
 
 static void free_look(struct look_request *l)
@@ -499,6 +513,17 @@ static void release_held(struct connection *c, enum kind kind, sd_id128_t uuid)
 	}
 }
 
+/* Everything agrees: a look that only waited for an overdue report is needed no more. */
+static void drop_overdue_look(struct connection *c, enum kind kind, sd_id128_t uuid)
+{
+	struct look_request *l = find_look(c, kind, uuid);
+
+	if (!l || l->serial != 0 || l->tries > 0 || l->again || l->listed)
+		return;
+	free_look(l);
+	connection_progressed(c);
+}
+
 void reconcile_observation(struct connection *c, struct report *r)
 {
 	struct observation *ob = &r->observation;
@@ -527,6 +552,9 @@ void reconcile_observation(struct connection *c, struct report *r)
 		known = o->life;
 	else if (e)
 		known = e->life;
+	/* Somebody else's look (a listing's) in the middle of a start says nothing yet; our own comes when it is overdue. */
+	if (ob->cause == CAUSE_NONE && !l && known.early_run != 0)
+		ob->settled = false;
 	lifecycle_judge(ob->kind, &known, ob, &v);
 	if (v.hold) {
 		reconcile_look(c, ob->kind, ob->uuid, false);
@@ -552,7 +580,9 @@ void reconcile_observation(struct connection *c, struct report *r)
 		look_answered(l, ob->look != LOOK_SEEN && ob->look != LOOK_GONE);
 		connection_progressed(c);
 	} else if (v.settle || result < 0)
-		reconcile_look(c, ob->kind, ob->uuid, false);
+		ask_look(c, ob->kind, ob->uuid, false, v.after.early_run != 0 ? STARTED_OVERDUE : 0);
+	else
+		drop_overdue_look(c, ob->kind, ob->uuid);
 	report_free(r);
 }
 
