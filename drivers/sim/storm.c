@@ -46,7 +46,8 @@ static void churn(struct sim_world *w, struct sim_storm *storm)
 	switch (choice) {
 	case 0:
 	case 1:
-		if (sim_object_named(&w->truth, KIND_DOMAIN, name))
+		/* a storm with the seed of the world draws the very UUIDs that are there */
+		if (sim_object_named(&w->truth, KIND_DOMAIN, name) || sim_object_find(&w->truth, KIND_DOMAIN, uuid))
 			break;
 		config = sim_config_new(KIND_DOMAIN);
 		if (choice == 0)
