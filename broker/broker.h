@@ -12,7 +12,6 @@
  * listeners, before control returns to the loop: so whoever reads between two turns sees records, history and signals agree.
  */
 struct broker;
-struct broker_job;
 
 struct broker_config {
 	struct history_config history;
@@ -20,7 +19,6 @@ struct broker_config {
 	uint64_t resync_interval;  /* µs, the slow resync; 0: 5 min; USEC_UNKNOWN: never */
 	uint64_t job_keep;	   /* µs a finished job stays; 0: 60 s */
 	bool no_same_as;	   /* connections do not name each other: who sees the one may not know of the other */
-	bool random_free;	   /* tests: no jitter */
 };
 
 struct broker_listener {

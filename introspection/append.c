@@ -112,6 +112,23 @@ int append_props(sd_bus_message *m, const struct props *p, const struct text *xm
 	return append_set(m, p, UINT64_MAX, xml, xml_inactive);
 }
 
+int append_interfaces(sd_bus_message *m, const char *path, const char *interface, const struct props *p)
+{
+	int r = sd_bus_message_append(m, "o", path);
+
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'a', "{sa{sv}}");
+	if (r >= 0)
+		r = sd_bus_message_open_container(m, 'e', "sa{sv}");
+	if (r >= 0)
+		r = sd_bus_message_append(m, "s", interface);
+	if (r >= 0)
+		r = append_props(m, p, NULL, NULL);
+	for (int i = 0; r >= 0 && i < 2; i++)
+		r = sd_bus_message_close_container(m);
+	return r;
+}
+
 int append_props_masked(sd_bus_message *m, const struct props *p, uint64_t mask)
 {
 	return append_set(m, p, mask, NULL, NULL);

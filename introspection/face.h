@@ -209,6 +209,8 @@ int append_value(sd_bus_message *m, const struct prop_def *d, const struct value
 int append_variant(sd_bus_message *m, const struct prop_def *d, const struct value *v);
 /* a{sv}; @xml: with XML and XMLInactive, as far as they are there. */
 int append_props(sd_bus_message *m, const struct props *p, const struct text *xml, const struct text *xml_inactive);
+/* "oa{sa{sv}}": the path, and what stands there as ObjectManager says it: the one interface with all properties. */
+int append_interfaces(sd_bus_message *m, const char *path, const char *interface, const struct props *p);
 /* a{sv} of only those whose bit is set. */
 int append_props_masked(sd_bus_message *m, const struct props *p, uint64_t mask);
 /* a{sv} of an event's details. @broadcast: for everybody's ears: timestamp is in, private ones are out. */

@@ -79,19 +79,7 @@ static int send_interfaces_added(struct face *f, const struct event *e, const ch
 					  "InterfacesAdded");
 
 	if (r >= 0)
-		r = sd_bus_message_append(m, "o", e->path);
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'a', "{sa{sv}}");
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'e', "sa{sv}");
-	if (r >= 0)
-		r = sd_bus_message_append(m, "s", interface);
-	if (r >= 0)
-		r = append_props(m, e->props, NULL, NULL);
-	if (r >= 0)
-		r = sd_bus_message_close_container(m);
-	if (r >= 0)
-		r = sd_bus_message_close_container(m);
+		r = append_interfaces(m, e->path, interface, e->props);
 	return r < 0 ? r : signals_send(f, m, e, NULL);
 }
 
@@ -226,19 +214,8 @@ static int send_sight(struct peer *p, const struct object *o, bool seen)
 		r = sd_bus_message_set_destination(m, p->name);
 	if (r >= 0 && !seen)
 		r = sd_bus_message_append(m, "oas", o->path, 1, interface);
-	else if (r >= 0) {
-		r = sd_bus_message_append(m, "o", o->path);
-		if (r >= 0)
-			r = sd_bus_message_open_container(m, 'a', "{sa{sv}}");
-		if (r >= 0)
-			r = sd_bus_message_open_container(m, 'e', "sa{sv}");
-		if (r >= 0)
-			r = sd_bus_message_append(m, "s", interface);
-		if (r >= 0)
-			r = append_props(m, o->props, NULL, NULL);
-		for (int i = 0; r >= 0 && i < 2; i++)
-			r = sd_bus_message_close_container(m);
-	}
+	else if (r >= 0)
+		r = append_interfaces(m, o->path, interface, o->props);
 	return r < 0 ? r : sd_bus_send(f->bus, m, NULL);
 }
 

@@ -109,18 +109,8 @@ static int append_managed(sd_bus_message *m, const struct object *o)
 	snprintf(interface, sizeof(interface), VIREO_INTERFACE_PREFIX "%s", kind_interface(o->kind));
 	r = sd_bus_message_open_container(m, 'e', "oa{sa{sv}}");
 	if (r >= 0)
-		r = sd_bus_message_append(m, "o", o->path);
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'a', "{sa{sv}}");
-	if (r >= 0)
-		r = sd_bus_message_open_container(m, 'e', "sa{sv}");
-	if (r >= 0)
-		r = sd_bus_message_append(m, "s", interface);
-	if (r >= 0)
-		r = append_props(m, o->props, NULL, NULL);
-	for (int i = 0; r >= 0 && i < 3; i++)
-		r = sd_bus_message_close_container(m);
-	return r;
+		r = append_interfaces(m, o->path, interface, o->props);
+	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 /*

@@ -146,7 +146,7 @@ static bool is_connected(struct house *h, void *data)
 
 static void open_house(struct house *h, const char *uri)
 {
-	struct broker_config config = {.random_free = true, .poll_interval = 20 * USEC_PER_MSEC};
+	struct broker_config config = {.poll_interval = 20 * USEC_PER_MSEC};
 	struct failure f = {};
 
 	memset(h, 0, sizeof(*h));
