@@ -64,7 +64,10 @@ class Service(unittest.TestCase):
         prefix = self.filtered()
         bus = Bus(self.scope)
         # both drivers that need nothing installed; libvirt's with its threads and event loop
-        vireod = Vireod(self.scope, bus, 'a=test:///default', 'b=sim:///20', start=False)
+        # a leak check stops the process by ptrace when it ends, which the filter rightly forbids; other tests look for leaks
+        options = ':'.join(filter(None, [os.environ.get('ASAN_OPTIONS'), 'detect_leaks=0']))
+        vireod = Vireod(self.scope, bus, 'a=test:///default', 'b=sim:///20', start=False,
+                        environment={'ASAN_OPTIONS': options})
         vireod._argv = [*prefix, *vireod._argv]  # pylint: disable=protected-access
         vireod.start()
         for label in 'ab':
