@@ -14,11 +14,6 @@
 #define LOOK_TRIES 3
 #define LOOK_DELAY (100 * USEC_PER_MSEC)
 #define LOOK_DELAY_MAX (10 * USEC_PER_SEC)
-/*
- * Between libvirt's early Resumed and its Started the guest runs already, and no barrier shows that a report is still to come:
- * libvirt has not made it yet. So a look that a Resumed asks for waits until a Started is overdue.
- */
-#define STARTED_OVERDUE (3 * USEC_PER_SEC)
 
 /* ---- looks -------------------------------------------------------------------------------------------------------- */
 
@@ -553,7 +548,7 @@ void reconcile_observation(struct connection *c, struct report *r)
 	else if (e)
 		known = e->life;
 	/* Somebody else's look (a listing's) in the middle of a start says nothing yet; our own comes when it is overdue. */
-	if (ob->cause == CAUSE_NONE && !l && known.early_run != 0)
+	if (ob->cause == CAUSE_NONE && !l && known.early_run != 0 && c->driver->started_overdue > 0)
 		ob->settled = false;
 	lifecycle_judge(ob->kind, &known, ob, &v);
 	if (v.hold) {
@@ -580,7 +575,8 @@ void reconcile_observation(struct connection *c, struct report *r)
 		look_answered(l, ob->look != LOOK_SEEN && ob->look != LOOK_GONE);
 		connection_progressed(c);
 	} else if (v.settle || result < 0)
-		ask_look(c, ob->kind, ob->uuid, false, v.after.early_run != 0 ? STARTED_OVERDUE : 0);
+		/* No barrier shows that a Started is still to come: the look waits until it is overdue. */
+		ask_look(c, ob->kind, ob->uuid, false, v.after.early_run != 0 ? c->driver->started_overdue : 0);
 	else
 		drop_overdue_look(c, ob->kind, ob->uuid);
 	report_free(r);

@@ -385,6 +385,11 @@ struct driver {
 	const struct event_def *events;	     /* ends with a NULL name */
 	const enum operation *operations;    /* ends with OP_NONE: what it can ever do */
 	unsigned causes[KIND_MAX];	     /* bits 1u << CAUSE_…: what it can report */
+	/*
+	 * µs. Between an early Resumed (libvirt's, of an ordinary boot) and its Started a guest is seen to run although no report
+	 * is on its way: it has not been made yet. So late may it come; what a look finds before is no proof. 0: none is early.
+	 */
+	uint64_t started_overdue;
 
 	/* Required. */
 

@@ -271,6 +271,8 @@ const struct driver libvirt_driver = {
 		[KIND_POOL] = LV_POOL_CAUSES,
 		[KIND_NETWORK] = LV_NETWORK_CAUSES,
 	},
+	/* Milliseconds, as a rule; but the machine may be busy. */
+	.started_overdue = 3 * USEC_PER_SEC,
 	.claim = lv_claim,
 	.open = lv_open,
 	.close = lv_close,

@@ -160,6 +160,8 @@ const struct driver sim_driver = {
 			[KIND_POOL] = CAUSE(DEFINED) | CAUSE(UNDEFINED) | CAUSE(STARTED) | CAUSE(STOPPED) | CAUSE(OTHER),
 			[KIND_NETWORK] = CAUSE(DEFINED) | CAUSE(UNDEFINED) | CAUSE(STARTED) | CAUSE(STOPPED),
 		},
+	/* As libvirt's, in small: its reports are made in one go. */
+	.started_overdue = 20 * USEC_PER_MSEC,
 	.claim = sim_claim,
 	.open = sim_open,
 	.close = sim_close,

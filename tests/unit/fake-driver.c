@@ -72,6 +72,7 @@ struct driver fake_driver = {
 	.events = events,
 	.operations = operations,
 	.causes = {[KIND_DOMAIN] = 1u << CAUSE_STARTED},
+	.started_overdue = 3 * USEC_PER_SEC,
 	.claim = claim,
 	.open = open_fake,
 	.close = close_fake,
