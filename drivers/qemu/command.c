@@ -277,7 +277,7 @@ static void add_disk(struct args *a, const struct vm *vm, const struct vm_disk *
 static void add_interface(struct args *a, const struct vm_interface *i, size_t index)
 {
 	struct json_object *o = json_object_new_object();
-	char host[24], id[24];
+	char host[32], id[24];
 
 	snprintf(host, sizeof(host), "hostnet%zu", index);
 	snprintf(id, sizeof(id), "net%zu", index);
@@ -374,7 +374,7 @@ static void add_graphics(struct args *a, const struct vm_run *run, const struct 
 static void add_small_devices(struct args *a, const struct vm *vm)
 {
 	struct json_object *o;
-	char id[24];
+	char id[32];
 
 	for (size_t i = 0; i < vm->n_inputs; i++) {
 		const struct vm_input *in = &vm->inputs[i];
