@@ -6,10 +6,19 @@
 
 #include "qmp.h"
 
+#define KEPT_MAX (64u << 10)
+
+/*
+ * json-c alone decides what JSON is. But how it takes a broken number depends on where its input is cut ("0-" in two parts is
+ * 0), so it is given whole objects; where one ends is found here.
+ */
 struct qmp_parser {
 	struct json_tokener *tokener;
 	size_t max;
-	size_t pending; /* bytes of the object that has begun */
+	char *object; /* what has come of the one that has begun */
+	size_t pending, allocated;
+	int depth;
+	bool in_string, escaped;
 };
 
 int qmp_parser_new(size_t max, struct qmp_parser **ret)
@@ -23,8 +32,7 @@ int qmp_parser_new(size_t max, struct qmp_parser **ret)
 		free(p);
 		return -ENOMEM;
 	}
-	/* Trailing characters are the next object, not an error. */
-	json_tokener_set_flags(p->tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+	json_tokener_set_flags(p->tokener, JSON_TOKENER_STRICT);
 	p->max = max;
 	*ret = p;
 	return 0;
@@ -35,6 +43,7 @@ void qmp_parser_free(struct qmp_parser *p)
 	if (!p)
 		return;
 	json_tokener_free(p->tokener);
+	free(p->object);
 	free(p);
 }
 
@@ -48,6 +57,93 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+/*
+ * How many of these bytes belong to the object that has begun. @ret_end: it ends with them.
+ * Return: 0, or -EBADMSG (a zero byte, or too deep: however it goes on, it will not become an object).
+ */
+static int scan(struct qmp_parser *p, const char *data, size_t n, size_t *ret_used, bool *ret_end, const char **ret_why)
+{
+	*ret_end = false;
+	for (size_t i = 0; i < n; i++) {
+		char c = data[i];
+
+		if (c == 0) {
+			*ret_why = "a zero byte";
+			return -EBADMSG;
+		}
+		if (p->escaped)
+			p->escaped = false;
+		else if (p->in_string && c == '\\')
+			p->escaped = true;
+		else if (c == '"')
+			p->in_string = !p->in_string;
+		else if (p->in_string)
+			;
+		else if (c == '{' || c == '[') {
+			if (++p->depth > QMP_DEPTH_MAX) {
+				*ret_why = "something nested too deeply";
+				return -EBADMSG;
+			}
+		} else if (c == '}' || c == ']') {
+			if (--p->depth == 0) {
+				*ret_used = i + 1;
+				*ret_end = true;
+				return 0;
+			}
+		}
+	}
+	*ret_used = n;
+	return 0;
+}
+
+/* Return: 0, -ENOMEM. */
+static int keep(struct qmp_parser *p, const char *data, size_t n)
+{
+	if (p->pending + n > p->allocated) {
+		size_t want = 2 * p->allocated;
+		char *object;
+
+		if (want < p->pending + n)
+			want = p->pending + n;
+		if (want > p->max)
+			want = p->max;
+		object = realloc(p->object, want);
+		if (!object)
+			return -ENOMEM;
+		p->object = object;
+		p->allocated = want;
+	}
+	memcpy(p->object + p->pending, data, n);
+	p->pending += n;
+	return 0;
+}
+
+/* The object has ended. What a rare big one took is given back. */
+static void forget(struct qmp_parser *p)
+{
+	p->pending = 0;
+	if (p->allocated > KEPT_MAX) {
+		free(p->object);
+		p->object = NULL;
+		p->allocated = 0;
+	}
+}
+
+static int parse(struct qmp_parser *p, const char *s, size_t n, struct json_object **ret, const char **ret_why)
+{
+	enum json_tokener_error e;
+
+	json_tokener_reset(p->tokener);
+	*ret = json_tokener_parse_ex(p->tokener, s, (int)n);
+	e = json_tokener_get_error(p->tokener);
+	if (e == json_tokener_success && json_tokener_get_parse_end(p->tokener) == n)
+		return 0;
+	json_object_put(*ret);
+	*ret = NULL;
+	*ret_why = e == json_tokener_error_depth ? "something nested too deeply" : "broken JSON";
+	return -EBADMSG;
+}
+
 int qmp_parser_feed(struct qmp_parser *p, const char *data, size_t n, qmp_object_fn fn, void *userdata,
 		    const char **ret_why)
 {
@@ -57,12 +153,11 @@ int qmp_parser_feed(struct qmp_parser *p, const char *data, size_t n, qmp_object
 		ret_why = &why;
 	while (n > 0) {
 		struct json_object *o;
-		enum json_tokener_error e;
 		size_t used;
+		bool end;
 		int r;
 
-		if (p->pending == 0) {
-			/* A tokener that was given white space only would not say that nothing has begun. */
+		if (p->depth == 0) {
 			if (is_space(*data)) {
 				data++;
 				n--;
@@ -73,46 +168,30 @@ int qmp_parser_feed(struct qmp_parser *p, const char *data, size_t n, qmp_object
 				return -EBADMSG;
 			}
 		}
-		/* json-c takes an int; and an object shall not grow past its limit first. */
 		size_t part = n;
 
-		if (part > p->max - p->pending + 1)
-			part = p->max - p->pending + 1;
-		/* A NUL would end the tokener's work wherever it stands; what is before it is taken as it would be without. */
-		const char *zero = memchr(data, 0, part);
-
-		if (zero == data) {
-			*ret_why = "a zero byte";
-			return -EBADMSG;
-		}
-		if (zero)
-			part = (size_t)(zero - data);
-		o = json_tokener_parse_ex(p->tokener, data, (int)part);
-		e = json_tokener_get_error(p->tokener);
-		if (e == json_tokener_continue) {
-			p->pending += part;
-			if (p->pending > p->max)
-				return -EMSGSIZE;
-			data += part;
-			n -= part;
-			continue;
-		}
-		if (e != json_tokener_success) {
-			*ret_why = e == json_tokener_error_size	    ? "something too big"
-				   : e == json_tokener_error_depth ? "something nested too deeply"
-								   : "broken JSON";
-			json_object_put(o);
-			return -EBADMSG;
-		}
-		used = json_tokener_get_parse_end(p->tokener);
-		if (p->pending + used > p->max) {
-			json_object_put(o);
+		if (part > p->max - p->pending)
+			part = p->max - p->pending;
+		if (part == 0)
 			return -EMSGSIZE;
+		r = scan(p, data, part, &used, &end, ret_why);
+		if (r < 0)
+			return r;
+		if (end && p->pending == 0) {
+			/* As it usually comes: whole, so there is nothing to keep. */
+			r = parse(p, data, used, &o, ret_why);
+		} else {
+			r = keep(p, data, used);
+			if (r == 0 && end)
+				r = parse(p, p->object, p->pending, &o, ret_why);
 		}
-		p->pending = 0;
-		json_tokener_reset(p->tokener);
+		if (r < 0)
+			return r;
 		data += used;
 		n -= used;
+		if (!end)
+			continue;
+		forget(p);
 		r = fn(o, userdata);
 		json_object_put(o);
 		if (r != 0)

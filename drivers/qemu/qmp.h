@@ -107,7 +107,8 @@ int64_t json_i(struct json_object *o, const char *name, int64_t missing);
 struct json_object *json_strings(const char *name, ...) __attribute__((sentinel));
 
 /*
- * The parser alone: bytes in, whole JSON objects out. What the client, the fuzzer and the tests share.
+ * The parser alone: bytes in, whole JSON objects out; into which parts they are cut changes nothing. What the client, the
+ * fuzzer and the tests share. It holds no more than one object, of at most @max bytes (which json-c wants below INT_MAX).
  */
 struct qmp_parser;
 /* Return: 0 to go on; anything else ends qmp_parser_feed(), which returns it. @o is borrowed. */

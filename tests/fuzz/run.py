@@ -44,7 +44,8 @@ def main(name, seconds, build):
     found.mkdir(exist_ok=True)
     return subprocess.run(
         [program, found, HERE / 'corpus' / name, f'-max_total_time={seconds}', '-timeout=20', '-rss_limit_mb=2048',
-         '-max_len=8192', f'-artifact_prefix={work}/', '-print_final_stats=1',
+         '-max_len=8192', '-error_exitcode=1', '-timeout_exitcode=1',  # libFuzzer's own 77 and 70 mean something else to meson
+         f'-artifact_prefix={work}/', '-print_final_stats=1',
          *([f'-dict={HERE}/{name}.dict'] if (HERE / f'{name}.dict').exists() else [])],
         stdin=subprocess.DEVNULL, check=False).returncode
 

@@ -587,6 +587,19 @@ static void test_parser(void **state)
 	assert_int_equal(feed(p, "x}", &n), -EBADMSG);
 	qmp_parser_free(p);
 	qmp_parser_free(NULL);
+
+	/* json-c by itself takes this, when it is cut behind the 0. */
+	assert_int_equal(qmp_parser_new(100, &p), 0);
+	assert_int_equal(feed(p, "{\"id\": 0", &n), 0);
+	assert_int_equal(feed(p, "-}", &n), -EBADMSG);
+	qmp_parser_free(p);
+
+	/* The limit is exact, and what closes within strings closes nothing. */
+	assert_int_equal(qmp_parser_new(12, &p), 0);
+	assert_int_equal(feed(p, "{\"a\":\"}\\\"]", &n), 0);
+	assert_true(qmp_parser_pending(p));
+	assert_int_equal(feed(p, "}\"1", &n), -EMSGSIZE);
+	qmp_parser_free(p);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
