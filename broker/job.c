@@ -87,6 +87,7 @@ const char *job_subject_key(enum operation operation)
 	case OP_DOMAIN_BLOCK_PULL:
 	case OP_DOMAIN_BLOCK_COMMIT:
 	case OP_DOMAIN_BLOCK_COPY:
+	case OP_FOREIGN_BACKUP:
 		return "disk";
 	case OP_POOL_CLONE_VOLUME:
 	case OP_POOL_RESIZE_VOLUME:
@@ -431,7 +432,7 @@ void jobs_restored(struct broker *b)
 		j->broker = b;
 		j->object = o;
 		j->target = strdup(o->props->v[JOB_OBJECT].s);
-		for (unsigned op = 0; op < OP_MAX; op++)
+		for (unsigned op = 0; op < OP_ALL; op++)
 			if (operation_table[op].name && strcmp(operation_table[op].name, o->props->v[JOB_OPERATION].s) == 0)
 				j->operation = (enum operation)op;
 		j->ended = j->began = clock_monotonic(b->clock);

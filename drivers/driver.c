@@ -144,8 +144,10 @@ const struct operation_def operation_table[] = {
 	[OP_NETWORK_UNDEFINE] = {ON_NETWORK, .method = "Undefine", .name = "undefine"},
 	[OP_NETWORK_SET_AUTOSTART] = {ON_NETWORK, .method = "SetAutostart", .name = "set-autostart"},
 	[OP_NETWORK_GET_XML] = {ON_NETWORK, .method = "GetXML", .name = "get-xml", .read = true},
+
+	[OP_FOREIGN_BACKUP] = {ON_DOMAIN, .method = "", .name = "backup"},
 };
-static_assert(ELEMENTS(operation_table) == OP_MAX, "an entry for each operation");
+static_assert(ELEMENTS(operation_table) == OP_ALL, "an entry for each operation");
 
 /* ---- requests --------------------------------------------------------------------------------------------- */
 

@@ -208,7 +208,10 @@ enum operation {
 	OP_NETWORK_UNDEFINE,
 	OP_NETWORK_SET_AUTOSTART,
 	OP_NETWORK_GET_XML,
-	OP_MAX
+	OP_MAX,
+	/* What only others can begin: for their jobs' names. */
+	OP_FOREIGN_BACKUP = OP_MAX,
+	OP_ALL
 };
 
 struct operation_def {
@@ -220,7 +223,7 @@ struct operation_def {
 	bool request;	       /* asks the guest: done when accepted, unless wait */
 	bool overrides;	       /* allowed beside a running job (Destroy) */
 };
-extern const struct operation_def operation_table[OP_MAX];
+extern const struct operation_def operation_table[OP_ALL];
 
 /*
  * One operation asked for. Filled by the broker, owned by the driver from operate() on; give it back to

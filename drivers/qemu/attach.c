@@ -166,6 +166,7 @@ static void on_first_look(struct guest *g, enum waited how, const struct seen *s
 	guest_announce(g, p->fresh ? "booted" : NULL, s);
 	if (!p->fresh)
 		env_post_look(&p->c->env, KIND_DOMAIN, g->uuid, g->name, LOOK_SEEN, s, NULL, 0);
+	guest_foreign_scan(g);
 	listings_progress(p->c);
 }
 
@@ -196,6 +197,8 @@ static void on_identified(struct guest *g)
 
 static void guest_up(struct guest *g)
 {
+	/* QEMU tells of a migration only when it was asked to. */
+	guest_want_migration_events(g);
 	guest_identify(g, on_identified);
 }
 

@@ -489,6 +489,7 @@ static void on_event(struct qmp *q, const char *name, struct json_object *data, 
 	struct guest *g = userdata;
 
 	guest_job_event(g, name, data);
+	guest_foreign_event(g, name, data);
 	if (g->ops->event)
 		g->ops->event(g, name, data);
 	if (g->qmp)
@@ -513,6 +514,7 @@ static void on_closed(struct qmp *q, enum qmp_end why, const char *message, void
 	qmp_free(TAKE(g->qmp));
 	free_probe(g);
 	post_causes(g, NULL);
+	g->foreign_asked = false;
 	g->hung = g->rebooting = g->reboot_asked = false;
 	g->ops->down(g, why, message);
 }
@@ -527,4 +529,15 @@ static const struct qmp_ops monitor_ops = {
 int guest_connect(struct guest *g, int fd, uint64_t greeting)
 {
 	return qmp_new(g->env->event, g->env->clock, fd, greeting, &monitor_ops, g, &g->qmp);
+}
+
+void guest_want_migration_events(struct guest *g)
+{
+	struct json_object *a = json_object_new_object(), *list = json_object_new_array(), *c = json_object_new_object();
+
+	json_object_object_add(c, "capability", json_object_new_string("events"));
+	json_object_object_add(c, "state", json_object_new_boolean(true));
+	json_object_array_add(list, c);
+	json_object_object_add(a, "capabilities", list);
+	(void)qmp_execute(g->qmp, "migrate-set-capabilities", a, USEC_UNKNOWN, NULL, NULL);
 }

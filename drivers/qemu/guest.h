@@ -7,6 +7,7 @@
 
 struct guest;
 struct guest_job;
+struct foreign_job;
 
 /*
  * One running QEMU, followed through its monitor: events become causes, causes get a look, looks are exact.
@@ -94,6 +95,9 @@ struct guest {
 	bool want_probe;
 	struct timer timer; /* causes are posted without a look then */
 	struct guest_job *jobs;
+	struct foreign_job *foreign; /* begun by others */
+	struct timer foreign_timer;
+	bool foreign_asked;
 	struct task *tasks; /* operations that wait for an answer */
 };
 
@@ -154,6 +158,9 @@ void env_post_result(const struct guest_env *env, struct request *r, enum vireo_
 	_printf_(4, 5);
 /* With text, volumes, or the object that was made; @result's failure, strings and volumes are taken. */
 void env_post_result_full(const struct guest_env *env, struct request *r, struct result *result);
+
+/* Ask QEMU for the event MIGRATION: by itself it does not tell. */
+void guest_want_migration_events(struct guest *g);
 
 /* The guest has switched itself off, and QEMU waits: reset it and let it run. */
 void guest_reboot_now(struct guest *g);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <inttypes.h>
 #include <json-c/json.h>
 #include <libxml/tree.h>
 #include <stdio.h>
@@ -262,8 +261,8 @@ static void on_block(struct qmp *q, const struct qmp_reply *reply, void *userdat
 static void begin(struct guest_job *j, const struct seen *s)
 {
 	j->disk = strdup(j->request->text ? j->request->text : "");
-	if (!j->disk || asprintf(&j->id, "vireo-%" PRIu64, j->request->token) < 0) {
-		j->id = NULL;
+	j->id = qjob_make_id(j);
+	if (!j->disk || !j->id) {
 		qjob_fail(j, VIREO_NO_MEMORY, "out of memory");
 		return;
 	}

@@ -189,17 +189,6 @@ static struct json_object *parameters(void)
 	return a;
 }
 
-static struct json_object *capabilities(void)
-{
-	struct json_object *a = json_object_new_object(), *list = json_object_new_array(), *c = json_object_new_object();
-
-	json_object_object_add(c, "capability", json_object_new_string("events"));
-	json_object_object_add(c, "state", json_object_new_boolean(true));
-	json_object_array_add(list, c);
-	json_object_object_add(a, "capabilities", list);
-	return a;
-}
-
 static void on_stopped(struct qmp *q, const struct qmp_reply *reply, void *userdata)
 {
 	struct guest_job *j = userdata;
@@ -211,7 +200,7 @@ static void on_stopped(struct qmp *q, const struct qmp_reply *reply, void *userd
 		return;
 	}
 	/* QEMU takes one after the other; what goes wrong in the first two goes wrong in the third too, or does not matter. */
-	(void)qmp_execute(q, "migrate-set-capabilities", capabilities(), USEC_UNKNOWN, NULL, NULL);
+	guest_want_migration_events(j->g);
 	(void)qmp_execute(q, "migrate-set-parameters", parameters(), USEC_UNKNOWN, NULL, NULL);
 	if (qmp_execute_fd(q, "getfd", json_strings("fdname", DESCRIPTOR, NULL), j->fd, USEC_UNKNOWN, on_descriptor, j) < 0) {
 		failure_set(&j->why, VIREO_OPERATION_FAILED, "QEMU cannot be given the file");

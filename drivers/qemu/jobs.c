@@ -2,6 +2,7 @@
 #include "jobs.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -191,6 +192,7 @@ void guest_jobs_fail(struct guest *g, enum vireo_error error, const char *why)
 {
 	struct guest_job *j, *tmp;
 
+	guest_foreign_end(g, why);
 	DL_FOREACH_SAFE(g->jobs, j, tmp)
 	{
 		bool good = j->type->down && j->type->down(j);
@@ -208,6 +210,7 @@ void guest_jobs_fail(struct guest *g, enum vireo_error error, const char *why)
 
 void guest_jobs_free(struct guest *g)
 {
+	guest_foreign_free(g);
 	while (g->jobs) {
 		struct guest_job *j = g->jobs;
 
@@ -232,7 +235,7 @@ bool guest_job_cancel(struct guest *g, uint64_t token)
 	struct guest_job *j = find(g, token);
 
 	if (!j)
-		return false;
+		return guest_foreign_cancel(g, token);
 	j->cancelled = true;
 	if (j->type->cancel && j->stage == JOB_RUNNING)
 		j->type->cancel(j);
@@ -244,10 +247,46 @@ bool guest_job_complete(struct guest *g, uint64_t token)
 	struct guest_job *j = find(g, token);
 
 	if (!j)
-		return false;
+		return guest_foreign_complete(g, token);
 	if (j->type->complete && j->ready && !j->completing)
 		j->type->complete(j);
 	return true;
+}
+
+bool guest_job_moves_state(const struct guest *g)
+{
+	struct guest_job *j;
+
+	DL_FOREACH(g->jobs, j)
+	if (j->type != &qjob_block)
+		return true;
+	return false;
+}
+
+/* A broker of before may have left jobs behind, with tokens that are given anew: each process has names of its own. */
+static const char *prefix(void)
+{
+	static char text[40];
+
+	if (!*text) {
+		sd_id128_t id = SD_ID128_NULL;
+
+		(void)sd_id128_randomize(&id);
+		snprintf(text, sizeof(text), "vireo-%016" PRIx64 "-", id.qwords[0]);
+	}
+	return text;
+}
+
+bool guest_job_is_own(const char *id)
+{
+	return strncmp(id, prefix(), strlen(prefix())) == 0;
+}
+
+char *qjob_make_id(const struct guest_job *j)
+{
+	char *id;
+
+	return asprintf(&id, "%s%" PRIu64, prefix(), j->request->token) < 0 ? NULL : id;
 }
 
 const char *guest_job_disk(struct guest *g, const char *id, const char **ret_type)

@@ -79,10 +79,27 @@ bool guest_job_cancel(struct guest *g, uint64_t token);
 bool guest_job_complete(struct guest *g, uint64_t token);
 /* Of a block job: the disk, and its type in the words of the event BlockJob; NULL: not ours. */
 const char *guest_job_disk(struct guest *g, const char *id, const char **ret_type);
+/* Is that the name of a job begun by this process? */
+bool guest_job_is_own(const char *id);
+/* Is the state being moved by one of ours: a save, a dump? */
+bool guest_job_moves_state(const struct guest *g);
 /* Begin; r is taken. */
 void guest_job_begin(struct guest *g, struct request *r);
 
+/* foreign.c: jobs of others. Every event comes here too. */
+void guest_foreign_event(struct guest *g, const char *name, struct json_object *data);
+/* What runs already? Once the domain has been announced. */
+void guest_foreign_scan(struct guest *g);
+/* true: there is such a job, and it was asked. */
+bool guest_foreign_cancel(struct guest *g, uint64_t token);
+bool guest_foreign_complete(struct guest *g, uint64_t token);
+/* QEMU ended: nobody knows what became of them. */
+void guest_foreign_end(struct guest *g, const char *why);
+void guest_foreign_free(struct guest *g);
+
 /* For the types. */
+/* A name for QEMU. Owned; NULL: no memory. */
+char *qjob_make_id(const struct guest_job *j);
 void qjob_progress(struct guest_job *j, uint64_t done, uint64_t total);
 /* Look at the guest, post the result; the job is freed. */
 void qjob_end(struct guest_job *j);

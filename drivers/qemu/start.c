@@ -418,18 +418,8 @@ static void on_adopted(struct guest *g, enum waited how, const struct seen *s, v
 	/* It waits to be started anew, and whoever wanted that has gone: a broker of before. */
 	if (s->state == DOMAIN_SHUTDOWN && d->live && d->live->on_poweroff != VM_PRESERVE)
 		guest_reboot_now(g);
+	guest_foreign_scan(g);
 	run_progress(d->c);
-}
-
-static struct json_object *migration_events(void)
-{
-	struct json_object *a = json_object_new_object(), *list = json_object_new_array(), *c = json_object_new_object();
-
-	json_object_object_add(c, "capability", json_object_new_string("events"));
-	json_object_object_add(c, "state", json_object_new_boolean(true));
-	json_object_array_add(list, c);
-	json_object_object_add(a, "capabilities", list);
-	return a;
 }
 
 static void on_up(struct guest *g)
@@ -442,7 +432,7 @@ static void on_up(struct guest *g)
 		kill_process(d);
 		return;
 	}
-	(void)qmp_execute(g->qmp, "migrate-set-capabilities", migration_events(), COMMAND_PATIENCE, NULL, NULL);
+	guest_want_migration_events(g);
 	if (d->phase != RUN_STARTING) {
 		/* Found again, or connected to again. What was missed is told by the look. */
 		d->phase = RUN_UP;
