@@ -4,6 +4,7 @@
 
 import json
 import pathlib
+import re
 import sys
 
 PASSED = {'OK', 'EXPECTEDFAIL'}
@@ -20,6 +21,12 @@ def reason(entry):
         if lines:
             return lines[-1]
     return 'no reason given'
+
+
+def parts(entry):
+    """Return the lines by which a test that passed says that it left a part of itself out, and why."""
+    lines = [line.strip() for stream in ('stdout', 'stderr') for line in (entry.get(stream) or '').splitlines()]
+    return [line for line in lines if line.startswith('skipped ') or re.search(r" \.\.\. skipped ['\"]", line)]
 
 
 def main(logs):
@@ -40,6 +47,9 @@ def main(logs):
             name = f'{build}: {entry["name"]}'
             if entry['result'] in PASSED:
                 passed += 1
+                for part in parts(entry):
+                    skipped += 1
+                    print(f'skipped  {name}: {part}')
             elif entry['result'] in SKIPPED:
                 skipped += 1
                 print(f'skipped  {name}: {reason(entry)}')
