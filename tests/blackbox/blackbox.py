@@ -1,0 +1,184 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Many clients follow a broker that is stopped and killed while hypervisors storm; afterwards all that each of them was told is held
+against all that the others were told. It speaks D-Bus only, and what it judges by is doc/contract.md.
+
+    blackbox.py sim|libvirt [--seed=N] [--clients=N] [--rounds=N | --seconds=N]
+"""
+
+import argparse
+import faulthandler
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'live'))
+
+from kit import guests, program  # noqa: E402  pylint: disable=wrong-import-position
+from kit.bus import Bus  # noqa: E402  pylint: disable=wrong-import-position
+from judge import Judge  # noqa: E402  pylint: disable=wrong-import-position
+from story import documented_digest  # noqa: E402  pylint: disable=wrong-import-position
+from world import Sim, World  # noqa: E402  pylint: disable=wrong-import-position
+
+FAULTS = ({}, {'reorder': 20}, {'repeat': 0.1}, {'drop': 0.1}, {'reorder': 8, 'repeat': 0.05, 'drop': 0.05}, {'ahead': 0.05},
+          {'behind': 0.1}, {'look-none': 0.1, 'look-fail': 0.05}, {'list-fail': 0.3, 'list-partial': 0.1})
+
+
+class Simulated:
+    """Two simulated hypervisors at their worst."""
+
+    def __init__(self, test, seed):
+        self.random = random.Random(f'{seed}/sim')
+        self.hosts = [Sim(test.scope, 'a', seed, 16), Sim(test.scope, 'b', seed + 1, 6)]
+        self.uris = [host.uri for host in self.hosts]
+
+    def blow(self):
+        for host, count in zip(self.hosts, (250, 60)):
+            host.do('faults', reset=True, **self.random.choice(FAULTS))
+            host.blow(count=self.random.randrange(count // 2, count), rate=self.random.choice((0, 300, 600)),
+                      churn=0.15, seed=self.random.randrange(1 << 30))
+
+    def calm(self):
+        return all(host.calm() for host in self.hosts)
+
+    def mishap(self):
+        """Something happens to a hypervisor."""
+        self.random.choice(self.hosts).do('disconnect', error='it fell over', refuse=self.random.choice((0, 0, 1)))
+
+    def settle(self):
+        for host in self.hosts:
+            host.do('faults', reset=True)
+            host.do('release')
+            host.do('wait-guests')
+            host.do('wait-idle')
+
+
+class Real:
+    """A private libvirtd with QEMU, and a virsh for each of its objects."""
+
+    def __init__(self, test, seed):
+        from storm import Storm  # pylint: disable=import-outside-toplevel
+        self.random = random.Random(f'{seed}/libvirt')
+        self.libvirtd = test.libvirtd()
+        self.storm = Storm(test, self.libvirtd, seed)
+        self.uris = [self.libvirtd.uri, 'test:///default']
+        for name in ('d1', 'd2', 'd4'):
+            self.libvirtd.virsh('define', self.storm.xml[name])
+        # what costs libvirt little, so that enough happens for history to be cut
+        directory = test.scope.directory('drizzle')
+        self.drizzle = []
+        for i in range(4):
+            path = directory / f'{i}.xml'
+            path.write_text(guests.domain_xml('drizzle', uuid='00000000-0000-4000-8000-0000000000d0', title=f'title {i}'))
+            self.drizzle.append(f'define {path}')
+        (self.libvirtd.directory / 'pool').mkdir()
+        self.libvirtd.virsh('pool-create-as', 'drizzle', 'dir', '--target', self.libvirtd.directory / 'pool')
+        self.drizzle += ['pool-refresh drizzle', 'undefine drizzle', 'setvcpus drizzle 1 --config']
+
+    def blow(self):
+        self.storm.blow(8)
+        done = self.storm.test.scope.spawn(self.libvirtd.virsh.argv(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.DEVNULL, text=True)
+        done.stdin.write(''.join(f'{self.random.choice(self.drizzle)}\n' for _ in range(150)))
+        done.stdin.close()
+        self.storm.running.append(done)
+
+    def calm(self):
+        if any(p.poll() is None for p in self.storm.running):
+            return False
+        self.storm.calm()
+        return True
+
+    def mishap(self):
+        self.libvirtd.restart()
+
+    def settle(self):
+        self.storm.calm(20)
+
+
+class Course:
+    """What happens, in rounds: a storm each, and something in the middle of it."""
+
+    def __init__(self, world, hypervisors, seed):
+        self.world, self.hypervisors = world, hypervisors
+        self.random = random.Random(f'{seed}/course')
+
+    def round(self, what):
+        world, hypervisors = self.world, self.hypervisors
+        at = world.heard + self.random.randrange(120)
+        hypervisors.blow()
+        # or fewer come, when faults swallow them
+        world.wait(lambda: world.heard >= at or hypervisors.calm(), 'the middle of a storm', 60)
+        if what == 'mishap':
+            hypervisors.mishap()
+        elif what == 'store lost':
+            world.lose_store()
+            world.start()
+        elif what == 'kill twice':
+            world.kill()
+            world.start()
+            world.kill()
+            world.start()
+        elif what:
+            getattr(world, what)()
+            world.start()
+        world.wait(hypervisors.calm, 'the end of a storm', 120)
+        world.next_round()
+
+    def plan(self, rounds):
+        """Yield what happens in each round: each of these soon, and all of them again and again."""
+        lost = self.random.randrange(rounds // 2, rounds)
+        bag = []
+        for i in range(rounds):
+            bag = bag or self.random.sample(['', '', 'kill', 'kill', 'stop', 'kill twice', 'mishap', ''], 8)
+            what = bag.pop()
+            yield 'store lost' if i == lost else what
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('hypervisors', choices=('sim', 'libvirt'))
+    parser.add_argument('--seed', type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument('--clients', type=int, default=12)
+    parser.add_argument('--rounds', type=int, default=12)
+    parser.add_argument('--seconds', type=float, default=0, help='go on for so long')
+    parser.add_argument('--max-events', type=int, default=300, help='how many history keeps')
+    return parser.parse_args()
+
+
+def main(test):
+    asked = arguments()
+    print(f'seed {asked.seed}')
+    # for whatever has no limit of its own
+    faulthandler.dump_traceback_later(max(900, asked.seconds * 3), exit=True)
+    hypervisors = (Simulated if asked.hypervisors == 'sim' else Real)(test, asked.seed)
+    world = World(test.scope, Bus(test.scope), hypervisors.uris, asked.seed, asked.max_events)
+    world.patience = max(600, asked.seconds * 2)
+    began = time.monotonic()
+    world.start()
+    world.spread(asked.clients)
+    course, rounds = Course(world, hypervisors, asked.seed), 0
+    while rounds == 0 or time.monotonic() - began < asked.seconds:
+        for what in course.plan(asked.rounds):
+            course.round(what)
+            rounds += 1
+    hypervisors.settle()
+    world.finish()
+    print(f'{rounds} rounds, {time.monotonic() - began:.1f} s; the broker died: {world.deaths}')
+    began = time.monotonic()
+    judge = Judge(world.records, documented_digest(), asked.max_events, world.epochs_lost)
+    for violation in judge.violations[:40]:
+        print(f'    {violation[:2000]}')
+    test.check(not judge.violations, f'{len(judge.violations)} violations')
+    print(', '.join(f'{count} {what}' for what, count in sorted(judge.counts.items())), f'({time.monotonic() - began:.1f} s)')
+    # whether it was the run that it is meant to be
+    for what, least in (('events', 30 * rounds), ('Gone', 1), ('EpochChanged', 1), ('listings', rounds), ('views', 5),
+                        ('digests', rounds), ('digests of own copies', 5), ('runs', rounds)):
+        test.check(judge.counts[what] >= least, f'only {judge.counts[what]} {what}: this run shows nothing')
+
+
+if __name__ == '__main__':
+    program.run(main)
