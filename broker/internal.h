@@ -192,8 +192,10 @@ struct job {
 	bool running;
 	bool named;		   /* in the target's Jobs */
 	struct timer timer;	   /* until it is */
-	const char *until;	   /* ends with this event of the target, once accepted; NULL: when the driver says so */
+	bool awaited;		   /* what the guest makes of it; otherwise it ends when the driver says so */
+	uint64_t wanted;	   /* bytes of memory */
 	bool accepted;		   /* by the hypervisor: the guest's turn */
+	struct failure early;	   /* what the guest made of it before the hypervisor said that it was accepted */
 	uint64_t began;		   /* monotonic µs */
 	uint64_t ended;		   /* monotonic µs, once it has */
 	struct failure failure;
@@ -210,11 +212,13 @@ struct job_spec {
 	uint64_t token;
 	uint32_t uid;
 	bool foreign, cancellable;
-	const char *until; /* literal */
+	bool awaited;
+	uint64_t wanted;
 };
 /* A running job, its Added emitted. NULL: no memory, and nothing was done. */
 struct job *job_begin(struct connection *c, const struct job_spec *spec);
-void job_fail(struct job *j, const struct failure *f);
+/* It ends: well, if @f is no failure. */
+void job_end(struct job *j, const struct failure *f);
 /* "disk", "volume": what the subject of this operation is called in details; NULL: it has none. */
 const char *job_subject_key(enum operation operation);
 /* For messages: the name, or a connection's path. */
@@ -223,13 +227,22 @@ const char *object_title(const struct object *o);
 void jobs_on_foreign(struct connection *c, const struct foreign *f);
 void jobs_on_result(struct connection *c, struct result *r);
 void jobs_on_progress(struct connection *c, const struct progress *p);
-void jobs_on_event(struct connection *c, const struct object *o, const char *event);
 /* Every running job of the connection fails. */
 void jobs_lost(struct connection *c, enum vireo_error error, const char *why);
 void jobs_restored(struct broker *b); /* after history_load(): none of them runs any more */
 void jobs_free(struct job *j);
 /* Paths of the jobs that run on an object, NULL-terminated, owned. */
 char **jobs_of(struct broker *b, const char *path);
+
+/* ---- requests to a guest (job-guest.c) --------------------------------------------------------------------------- */
+
+/* Does the caller want to know what the guest makes of it? */
+bool guest_is_awaited(const struct call *call);
+/* The hypervisor has accepted it: does its end depend on the guest? */
+bool guest_has_to_act(struct job *j);
+/* An event of a domain may end jobs on it. */
+void jobs_on_event(struct connection *c, const struct object *o, const char *event);
+
 void queries_lost(struct connection *c, const char *why);
 /* Did the result belong to a query? Then it was answered. */
 bool queries_on_result(struct connection *c, struct result *r);

@@ -126,7 +126,8 @@ struct job *job_begin(struct connection *c, const struct job_spec *spec)
 	if (!o || !j || !p)
 		goto fail;
 	*j = (struct job){.broker = b, .object = o, .connection = c, .token = spec->token, .operation = spec->operation,
-			  .foreign = spec->foreign, .until = spec->until, .began = clock_monotonic(b->clock)};
+			  .foreign = spec->foreign, .awaited = spec->awaited, .wanted = spec->wanted,
+			  .began = clock_monotonic(b->clock)};
 	j->target = strdup(spec->target->path);
 	j->subject = spec->subject ? strdup(spec->subject) : NULL;
 	o->stored_connection = strdup(c->object->path);
@@ -260,7 +261,7 @@ static void fail(struct job *j, enum vireo_error error, const char *why)
 	failure_clear(&f);
 }
 
-void job_fail(struct job *j, const struct failure *f)
+void job_end(struct job *j, const struct failure *f)
 {
 	finish(j, NULL, f);
 }
@@ -283,6 +284,7 @@ void jobs_free(struct job *j)
 		DL_DELETE(j->connection->jobs, j);
 	timer_clear(&j->timer);
 	failure_clear(&j->failure);
+	failure_clear(&j->early);
 	free(j->result.text);
 	free(j->target);
 	free(j->subject);
@@ -308,15 +310,9 @@ void jobs_on_result(struct connection *c, struct result *r)
 	if (!j)
 		return;
 	/* Accepted is not done, when the caller wants to wait for what the guest makes of it. */
-	if (r->failure.error == VIREO_OK && j->until) {
-		struct object *target = broker_find(c->broker, j->target);
-
-		if (target && target->life.active) {
-			j->accepted = true;
-			return;
-		}
-	}
-	finish(j, r, &r->failure);
+	if (r->failure.error == VIREO_OK && guest_has_to_act(j))
+		return;
+	finish(j, r, r->failure.error == VIREO_OK ? &j->early : &r->failure);
 }
 
 void jobs_on_foreign(struct connection *c, const struct foreign *f)
@@ -339,25 +335,6 @@ void jobs_on_foreign(struct connection *c, const struct foreign *f)
 	spec.target = target ? target : c->object;
 	if (!job_begin(c, &spec))
 		log_error("out of memory: a job of somebody else's at %s is not shown", c->object->path);
-}
-
-void jobs_on_event(struct connection *c, const struct object *o, const char *event)
-{
-	struct job *j, *tmp;
-	const struct failure none = {0};
-
-	DL_FOREACH_SAFE(c->jobs, j, tmp)
-	{
-		if (!j->until || strcmp(j->target, o->path) != 0)
-			continue;
-		if (strcmp(event, j->until) == 0 || strcmp(event, "Stopped") == 0 || strcmp(event, "Removed") == 0) {
-			/* It may come before the driver says that the guest has accepted. */
-			if (j->accepted)
-				finish(j, NULL, &none);
-			else
-				j->until = NULL;
-		}
-	}
 }
 
 /* The kinds of change that progress can make to versioned properties. */

@@ -183,27 +183,9 @@ static int check_busy(struct connection *c, const struct call *call, struct fail
 	return 0;
 }
 
-/* The event of the target that ends a request to its guest, for a caller who waits for that. */
-static const char *until(enum operation operation)
-{
-	switch (operation) {
-	case OP_DOMAIN_SHUTDOWN:
-		return "Stopped";
-	case OP_DOMAIN_REBOOT:
-		return "Rebooted";
-	case OP_DOMAIN_SET_MEMORY:
-		return "BalloonChanged";
-	case OP_DOMAIN_DETACH_DEVICE:
-		return "DeviceRemoved";
-	default:
-		return NULL;
-	}
-}
-
 int broker_submit(struct broker *b, const struct call *call, call_done_fn done, void *userdata,
 		  struct object **ret_job, struct failure *f)
 {
-	const struct operation_def *def = &operation_table[call->operation];
 	struct connection *c = call->object->connection;
 	_cleanup_(request_freep) struct request *request = NULL;
 	struct job_spec spec = {.operation = call->operation, .target = call->object, .uid = call->uid};
@@ -226,7 +208,8 @@ int broker_submit(struct broker *b, const struct call *call, call_done_fn done, 
 		return -ENOMEM;
 	spec.token = request->token;
 	spec.subject = job_subject_key(call->operation) ? call->text : NULL;
-	spec.until = def->request && vdict_b(call->options, "wait", false) ? until(call->operation) : NULL;
+	spec.awaited = guest_is_awaited(call);
+	spec.wanted = call->number;
 	j = job_begin(c, &spec);
 	if (!j)
 		return -ENOMEM;
@@ -236,7 +219,7 @@ int broker_submit(struct broker *b, const struct call *call, call_done_fn done, 
 
 		/* Begun but for its first step: told as what it is. */
 		failure_set(&none, VIREO_NO_MEMORY, "out of memory");
-		job_fail(j, &none);
+		job_end(j, &none);
 		failure_clear(&none);
 		broker_flush(b);
 		return -ENOMEM;

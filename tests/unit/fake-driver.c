@@ -61,7 +61,8 @@ static void cancel(struct driver_connection *c, uint64_t token)
 static const char *const uris[] = {"fake:///name", NULL};
 static const enum operation operations[] = {OP_DOMAIN_START, OP_DOMAIN_SHUTDOWN, OP_DOMAIN_DESTROY, OP_DEFINE_DOMAIN,
 					    OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_MIGRATE, OP_DOMAIN_SUSPEND, OP_DOMAIN_SAVE,
-					    OP_DOMAIN_GET_XML, OP_NONE};
+					    OP_DOMAIN_GET_XML, OP_DOMAIN_REBOOT, OP_DOMAIN_SET_MEMORY, OP_DOMAIN_DETACH_DEVICE,
+					    OP_NONE};
 static const struct event_def events[] = {{KIND_DOMAIN, "Rebooted", "", "test"}, {0}};
 
 struct driver fake_driver = {
@@ -101,7 +102,7 @@ void fake_hello(void)
 	static const char *const supported[] = {"Domain.Started", NULL};
 	static const char *const can[] = {"Domain.Start", "Domain.Shutdown", "Domain.Destroy", "Connection.DefineDomain",
 					  "Domain.BlockCopy", "Domain.Migrate", "Domain.Suspend", "Domain.Save",
-					  "Domain.GetXML", NULL};
+					  "Domain.GetXML", "Domain.Reboot", "Domain.SetMemory", "Domain.DetachDevice", NULL};
 
 	r->hello.hostname = strdup("host");
 	r->hello.version = strdup("1.2.3");

@@ -588,28 +588,93 @@ static void a_job_fails_with_its_hypervisor(void **state)
 	end(&w);
 }
 
+/* A request to guest "b" that is waited for; its token. */
+static uint64_t ask(struct world *w, enum operation op, uint64_t number, const char *other_option)
+{
+	_cleanup_(vdict_freep) struct vdict *options = vdict_new();
+	struct call call = {.operation = op, .object = domain(w, "b"), .fd = -1, .options = options, .number = number,
+			    .text = op == OP_DOMAIN_DETACH_DEVICE ? "<disk/>" : NULL};
+	struct failure f = {0};
+	struct object *job;
+
+	assert_int_equal(vdict_set_b(options, "wait", true), 0);
+	if (other_option)
+		assert_int_equal(vdict_set_b(options, other_option, true), 0);
+	done_error = -1;
+	assert_int_equal(broker_submit(w->broker, &call, on_done, NULL, &job, &f), 0);
+	return fake->request->token;
+}
+
 static void a_request_can_be_waited_for(void **state)
 {
 	struct world w = {0};
-	struct object *job;
-	struct failure f = {0};
-	_cleanup_(vdict_freep) struct vdict *options = vdict_new();
-	struct call call;
 
 	begin(&w, NULL);
 	open_one(&w);
 	assert_story(&w, opened);
-	assert_int_equal(vdict_set_b(options, "wait", true), 0);
-	call = (struct call){.operation = OP_DOMAIN_SHUTDOWN, .object = domain(&w, "b"), .fd = -1, .options = options};
-	done_error = -1;
-	assert_int_equal(broker_submit(w.broker, &call, on_done, NULL, &job, &f), 0);
-	fake_result(fake->request->token, VIREO_OK, NULL);
+	fake_result(ask(&w, OP_DOMAIN_SHUTDOWN, 0, NULL), VIREO_OK, NULL);
 	settle(&w);
 	assert_int_equal(done_error, -1); /* the guest has only been asked */
 	w.story[0] = 0;
 	fake_report(B, CAUSE_STOPPED, "shutdown", 7, LOOK_GONE, true, 0, NULL);
 	assert_story(&w, "domain.Stopped/shutdown job.Finished/completed domain.Removed");
 	assert_int_equal(done_error, VIREO_OK);
+	end(&w);
+}
+
+static void a_guest_may_do_something_else(void **state)
+{
+	struct world w = {0};
+	struct seen *seen;
+
+	begin(&w, NULL);
+	open_one(&w);
+	assert_story(&w, opened);
+
+	fake_result(ask(&w, OP_DOMAIN_REBOOT, 0, NULL), VIREO_OK, NULL);
+	fake_other(B, "Rebooted", LOOK_SEEN, fake_seen("b", false, 7));
+	assert_story(&w, "job.Added/reboot domain.Rebooted job.Finished/completed");
+	assert_int_equal(done_error, VIREO_OK);
+
+	/* before the hypervisor's own answer */
+	uint64_t token = ask(&w, OP_DOMAIN_DETACH_DEVICE, 0, NULL);
+	fake_other(B, "DeviceRemovalFailed", LOOK_SEEN, fake_seen("b", false, 7));
+	settle(&w);
+	assert_int_equal(done_error, -1);
+	fake_result(token, VIREO_OK, NULL);
+	assert_story(&w, "job.Added/detach-device domain.DeviceRemovalFailed job.Finished/failed");
+	assert_int_equal(done_error, VIREO_OPERATION_FAILED);
+
+	/* and after it */
+	fake_result(ask(&w, OP_DOMAIN_DETACH_DEVICE, 0, NULL), VIREO_OK, NULL);
+	fake_other(B, "DeviceRemovalFailed", LOOK_SEEN, fake_seen("b", false, 7));
+	assert_story(&w, "job.Added/detach-device domain.DeviceRemovalFailed job.Finished/failed");
+	assert_int_equal(done_error, VIREO_OPERATION_FAILED);
+
+	/* only a description: no guest has to do with it */
+	fake_result(ask(&w, OP_DOMAIN_DETACH_DEVICE, 0, "config"), VIREO_OK, NULL);
+	assert_story(&w, "job.Added/detach-device job.Finished/completed");
+
+	/* half way is not there */
+	fake_result(ask(&w, OP_DOMAIN_SET_MEMORY, 3 << 20, NULL), VIREO_OK, NULL);
+	seen = fake_seen("b", false, 7);
+	seen->memory = 5 << 20;
+	fake_other(B, "BalloonChanged", LOOK_SEEN, seen);
+	assert_story(&w, "job.Added/set-memory domain.BalloonChanged");
+	assert_int_equal(done_error, -1);
+	seen = fake_seen("b", false, 7);
+	seen->memory = 3 << 20;
+	fake_other(B, "BalloonChanged", LOOK_SEEN, seen);
+	assert_story(&w, "domain.BalloonChanged job.Finished/completed");
+	/* it has that much already */
+	fake_result(ask(&w, OP_DOMAIN_SET_MEMORY, 3 << 20, NULL), VIREO_OK, NULL);
+	assert_story(&w, "job.Added/set-memory job.Finished/completed");
+
+	/* It stops instead: that is no reboot. */
+	fake_result(ask(&w, OP_DOMAIN_REBOOT, 0, NULL), VIREO_OK, NULL);
+	fake_report(B, CAUSE_STOPPED, "shutdown", 7, LOOK_GONE, true, 0, NULL);
+	assert_story(&w, "job.Added/reboot domain.Stopped/shutdown job.Finished/failed domain.Removed");
+	assert_int_equal(done_error, VIREO_INVALID_STATE);
 	end(&w);
 }
 
@@ -721,6 +786,7 @@ int main(void)
 		cmocka_unit_test(what_others_began_is_shown),
 		cmocka_unit_test(a_job_fails_with_its_hypervisor),
 		cmocka_unit_test(a_request_can_be_waited_for),
+		cmocka_unit_test(a_guest_may_do_something_else),
 		cmocka_unit_test(a_restart_keeps_versions),
 		cmocka_unit_test(opening_and_closing),
 	};
