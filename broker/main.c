@@ -32,6 +32,8 @@
 #define LAST_WORDS (1 * USEC_PER_SEC)
 #define BUS_RETRY_FIRST (200 * USEC_PER_MSEC)
 #define BUS_RETRY_MAX (10 * USEC_PER_SEC)
+/* A session bus that stays away for so long was that of a session which is over. */
+#define SESSION_OVER (10 * USEC_PER_SEC)
 
 enum bus_kind { BUS_UNSET, BUS_SYSTEM, BUS_SESSION, BUS_ADDRESS };
 
@@ -53,7 +55,7 @@ struct daemon {
 	struct face *face;
 	bool ready, named, told;
 	struct timer ready_timer, bus_timer, idle_timer;
-	uint64_t bus_delay;
+	uint64_t bus_delay, bus_lost; /* monotonic µs */
 };
 
 /* ---- command line -------------------------------------------------------------------------------------------------- */
@@ -312,9 +314,24 @@ static void on_bus_timer(struct timer *t, void *userdata)
 	try_bus(userdata);
 }
 
+/*
+ * One that outlives its session would keep the state directory from the next. A bus that starts vireod when it is called
+ * needs nobody to wait for it.
+ */
+static bool session_is_over(const struct daemon *d)
+{
+	return d->bus_kind == BUS_SESSION &&
+	       (getenv("DBUS_STARTER_BUS_TYPE") || clock_monotonic(d->clock) - d->bus_lost >= SESSION_OVER);
+}
+
 static void retry_bus(struct daemon *d)
 {
 	drop_bus(d);
+	if (session_is_over(d)) {
+		log_notice("the session bus is gone, and with it the session");
+		(void)sd_event_exit(d->event, EXIT_SUCCESS);
+		return;
+	}
 	timer_in(d->clock, &d->bus_timer, d->bus_delay, on_bus_timer, d);
 	d->bus_delay = d->bus_delay * 2 < BUS_RETRY_MAX ? d->bus_delay * 2 : BUS_RETRY_MAX;
 }
@@ -329,6 +346,7 @@ static int on_bus_lost(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	struct daemon *d = userdata;
 
 	log_notice("the bus is gone; hypervisors are followed on, and the name is taken again when it comes back");
+	d->bus_lost = clock_monotonic(d->clock);
 	/* Not from inside its own callback. */
 	timer_in(d->clock, &d->bus_timer, 0, on_bus_lost_later, d);
 	return 0;
@@ -514,12 +532,15 @@ static int prepare_process(struct daemon *d)
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	r = sd_event_default(&d->event);
 	if (r >= 0)
 		r = sd_event_add_signal(d->event, NULL, SIGTERM, NULL, NULL);
 	if (r >= 0)
 		r = sd_event_add_signal(d->event, NULL, SIGINT, NULL, NULL);
+	if (r >= 0)
+		r = sd_event_add_signal(d->event, NULL, SIGHUP, NULL, NULL);
 	if (r >= 0)
 		r = sd_event_set_watchdog(d->event, true);
 	if (r >= 0)

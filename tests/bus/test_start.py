@@ -4,6 +4,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -11,7 +12,7 @@ import unittest
 from support import Bus, Client, Scope, Vireod, main
 
 from kit import vireod
-from kit.loop import wait_for
+from kit.loop import wait_exit, wait_for, wait_gone
 
 
 class Start(unittest.TestCase):
@@ -143,6 +144,43 @@ class Start(unittest.TestCase):
         self.assertIsNone(again.poll())
         broker.process.terminate()
         self.assertEqual(broker.process.wait(30), 0)
+
+    def test_a_session_that_is_over(self):
+        """What a session bus has started ends with it, and leaves the state directory to the next session."""
+        services = self.scope.directory('services')
+        (services / 'org.vireo1.service').write_text(
+            f'[D-BUS Service]\nName=org.vireo1\nExec={vireod.executable()} --session --state-directory={self.state} '
+            '--connect=sim:///demo\n')
+        bus = Bus(self.scope, services=services)
+        client = Client(bus)
+        self.assertTrue(client.sync())
+        activated = client.call('/org/freedesktop/DBus', 'org.freedesktop.DBus', 'GetConnectionUnixProcessID', '(s)',
+                                'org.vireo1', name='org.freedesktop.DBus')
+        pidfd = os.pidfd_open(activated)
+        self.addCleanup(os.close, pidfd)
+        bus.process.terminate()
+        wait_gone(pidfd, 30, 'the end of what the bus has started')
+
+        # One that somebody else has started gives the bus some time to come back.
+        bus = Bus(self.scope)
+        log = self.scope.directory() / 'session.log'
+        with log.open('w') as file:
+            process = self.scope.spawn([vireod.executable(), '--session', f'--state-directory={self.state}', '--connect=sim:///demo'],
+                                       env=dict(os.environ, DBUS_SESSION_BUS_ADDRESS=bus.address), stderr=file)
+        client = Client(bus)
+        wait_for(client.owner, 30, 'the name', poll=0.1)
+        bus.process.terminate()
+        self.assertEqual(wait_exit(process, 60), 0)
+        self.assertIn('is gone, and with it the session', log.read_text())
+
+    def test_signals(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            broker = Vireod(self.scope, self.bus, 'sim:///demo', state=self.state)
+            broker.process.send_signal(number)
+            self.assertEqual(wait_exit(broker.process), 0, number)
+        broker = Vireod(self.scope, self.bus, 'sim:///demo', state=self.state)
+        self.assertNotIn('without closing its history', broker.log())
+        self.assertEqual(broker.stop(), 0)
 
 
 if __name__ == '__main__':
