@@ -108,19 +108,14 @@ struct reader {
 	struct failure *failure;
 	FILE *file;
 	int line; /* the one inih was given last */
-
-
 };
 
-static struct config_connection *connection_of_section(struct reader *r, const char *section)
+static struct config_connection *connection_of_section(struct config *c, const char *label)
 {
-	struct config *c = r->config;
-	const char *label = section + strlen("connection");
 	struct config_connection *more;
 
-	label += strspn(label, " \t");
 	for (size_t i = 0; i < c->n_connections; i++)
-		if (*label && c->connections[i].label && strcmp(c->connections[i].label, label) == 0)
+		if (c->connections[i].label && strcmp(c->connections[i].label, label) == 0)
 			return &c->connections[i];
 	more = *label ? reallocarray(c->connections, c->n_connections + 1, sizeof(*more)) : NULL;
 	if (!more)
@@ -183,6 +178,35 @@ static bool add_patterns(char ***list, const char *value)
 		value += length;
 	}
 	return true;
+}
+
+static int no_section(struct reader *r, const char *section)
+{
+	failure_set(r->failure, VIREO_INVALID_OPTION,
+		    "%s:%d: there is no section [%s]: there are [broker], [history], [limits], [connection LABEL] and "
+		    "[view GROUP]",
+		    r->path, r->line, section);
+	return 0;
+}
+
+/* inih tells of values only: a section without any, or one that stands twice, would go unnoticed. */
+static void on_section(struct reader *r, const char *section)
+{
+	const char *label = section_name(section, "connection"), *group = section_name(section, "view");
+	struct config *c = r->config;
+	size_t n = c->n_connections;
+
+	if (label && !*label)
+		failure_set(r->failure, VIREO_INVALID_OPTION,
+			    "%s:%d: a connection's section is [connection LABEL], with a label", r->path, r->line);
+	else if (label && connection_of_section(c, label) && n == c->n_connections)
+		failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: [connection %s] stands twice", r->path, r->line, label);
+	else if (group && !*group)
+		failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: a section about what a group may see is [view GROUP]",
+			    r->path, r->line);
+	else if (!label && !group && strcmp(section, "broker") != 0 && strcmp(section, "history") != 0 &&
+		 strcmp(section, "limits") != 0)
+		(void)no_section(r, section);
 }
 
 static int bad(struct reader *r, const char *name, const char *value, const char *expected)
@@ -254,53 +278,61 @@ static int on_value(void *userdata, const char *section, const char *name, const
 						   [KIND_POOL] = "Pools", [KIND_NETWORK] = "Networks"};
 		struct config_view *view = view_of_section(c, section_name(section, "view"));
 
-		if (!view) {
-			failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: a section about what a group may see is [view GROUP]",
-				    r->path, r->line);
+		if (!view)
 			return 0;
-		}
 		for (size_t i = 0; i < ELEMENTS(keys); i++)
 			if (strcmp(name, keys[i]) == 0)
 				return add_patterns(&view->patterns[i], value) && view->patterns[i]
 					       ? 1
 					       : bad(r, name, value, "names or patterns, such as web-*");
-	} else if (strncmp(section, "connection", strlen("connection")) == 0 &&
-		   (section[strlen("connection")] == ' ' || section[strlen("connection")] == 0)) {
-		struct config_connection *conn = connection_of_section(r, section);
+	} else if (section_name(section, "connection")) {
+		struct config_connection *conn = connection_of_section(c, section_name(section, "connection"));
 
-		if (!conn) {
-			failure_set(r->failure, VIREO_INVALID_OPTION,
-				    "%s:%d: a connection's section is [connection LABEL], with a label", r->path, r->line);
+		if (!conn)
 			return 0;
-		}
 		if (strcmp(name, "URI") == 0) {
-			free(conn->uri);
+			/* Of two, one hypervisor would silently not be followed. */
+			if (conn->uri) {
+				failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: [%s] has a second URI", r->path, r->line,
+					    section);
+				return 0;
+			}
 			conn->uri = strdup(value);
 			return conn->uri != NULL;
 		}
-	} else {
-		failure_set(r->failure, VIREO_INVALID_OPTION,
-			    "%s:%d: there is no section [%s]: there are [broker], [history], [limits], [connection LABEL] and "
-			    "[view GROUP]", r->path,
-			    r->line, section);
+	} else if (!*section) {
+		failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: “%s” stands before the first section", r->path, r->line,
+			    name);
 		return 0;
-	}
+	} else
+		return no_section(r, section);
 	failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: section [%s] has no key “%s”", r->path, r->line,
 		    section, name);
 	return 0;
 }
 
-/* fgets(), for inih, that counts lines, and says what inih would cut in two. */
+/* fgets(), for inih, that counts lines, sees sections, and says what inih would cut in two. */
 static char *next_line(char *buffer, int size, void *userdata)
 {
 	struct reader *r = userdata;
+	char *close;
 
-	if (!fgets(buffer, size, r->file))
+	/* The rest of a file that is wrong is not worth reading, and may be endless. */
+	if (r->failure->error || !fgets(buffer, size, r->file))
 		return NULL;
 	r->line++;
-	if (strlen(buffer) + 1 == (size_t)size && buffer[size - 2] != '\n' && !r->failure->error)
+	if (!buffer[0])
+		failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: not text", r->path, r->line);
+	else if (strlen(buffer) + 1 == (size_t)size && buffer[size - 2] != '\n')
 		failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: longer than %d bytes", r->path, r->line, size - 2);
-	return buffer;
+	else if (buffer[0] == '[' && !(close = strchr(buffer, ']')))
+		failure_set(r->failure, VIREO_INVALID_OPTION, "%s:%d: a section's name ends with “]”", r->path, r->line);
+	else if (buffer[0] == '[') {
+		*close = 0;
+		on_section(r, buffer + 1);
+		*close = ']';
+	}
+	return r->failure->error ? NULL : buffer;
 }
 
 int config_read(struct config *c, const char *path, bool required, struct failure *f)
@@ -317,6 +349,8 @@ int config_read(struct config *c, const char *path, bool required, struct failur
 	}
 	r.file = file;
 	line = ini_parse_stream(next_line, &r, on_value, &r);
+	if (ferror(file) && !found.error)
+		failure_set(&found, VIREO_INVALID_OPTION, "cannot read %s: %m", path);
 	fclose(file);
 	if (found.error) {
 		failure_set(f, found.error, "%s", found.message);

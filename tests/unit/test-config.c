@@ -74,7 +74,7 @@ static void mistakes_are_named(void **state)
 	} table[] = {
 		{"[broker]\nBroadcast=maybe\n", ":2: Broadcast=maybe is not understood: expected yes or no"},
 		{"[broker]\n\nColour=red\n", ":3: section [broker] has no key “Colour”"},
-		{"[brocker]\nBroadcast=no\n", ":2: there is no section [brocker]"},
+		{"[brocker]\nBroadcast=no\n", ":1: there is no section [brocker]"},
 		{"[history]\nMaxAge=soon\n", ":2: MaxAge=soon is not understood: expected a time"},
 		{"[history]\nMaxBytes=-5\n", ":2: MaxBytes=-5 is not understood: expected a size"},
 		{"[history]\nMaxEvents=1e400\n", ":2: MaxEvents="},
@@ -83,6 +83,14 @@ static void mistakes_are_named(void **state)
 		{"[broker]\nwhat\n", ":2: not a line of"},
 		{"[connection]\nURI=test:///default\n", "[connection LABEL]"},
 		{"[connection a]\nUri=test:///default\n", "has no key “Uri”"},
+		{"[broker\nBroadcast=no\n", ":1: a section's name ends with “]”"},
+		{"URI=test:///default\n", ":1: “URI” stands before the first section"},
+		{"[connection a]\n[broker]\n", "[connection a] lacks URI="},
+		{"[connection a]\nURI=test:///default\n[connection b]\nURI=sim:///demo\n[connection  a]\nURI=sim:///empty\n",
+		 ":5: [connection a] stands twice"},
+		{"[connection a]\nURI=test:///default\nURI=sim:///demo\n", ":3: [connection a] has a second URI"},
+		{"[brocker]\n", ":1: there is no section [brocker]"},
+		{"[view]\n", "[view GROUP]"},
 		{"[broker]\nBroadcast=no\nColour=red\nBroadcast=maybe\n", ":3: section [broker] has no key “Colour”"},
 	};
 
@@ -106,6 +114,13 @@ static void a_missing_file_matters_when_it_was_named(void **state)
 	assert_int_equal(config_read(&c, "/nonexistent/vireo.conf", false, &f), 0);
 	assert_int_equal(config_read(&c, "/nonexistent/vireo.conf", true, &f), VIREO_INVALID_OPTION);
 	assert_non_null(strstr(f.message, "/nonexistent/vireo.conf"));
+	failure_clear(&f);
+	assert_int_equal(config_read(&c, "/tmp", true, &f), VIREO_INVALID_OPTION);
+	assert_non_null(strstr(f.message, "cannot read /tmp: Is a directory"));
+	failure_clear(&f);
+	/* without end */
+	assert_int_equal(config_read(&c, "/dev/zero", true, &f), VIREO_INVALID_OPTION);
+	assert_non_null(strstr(f.message, "/dev/zero:1: not text"));
 	failure_clear(&f);
 }
 
