@@ -158,12 +158,23 @@ void connection_retry(struct connection *c)
 	attempt(c);
 }
 
+/* What it did not know before. */
+static void on_hello_again(struct connection *c, const struct hello *h, struct props *p)
+{
+	if (!h->version || strcmp(p->v[CONNECTION_HYPERVISOR_VERSION].s, h->version) == 0)
+		return;
+	if (props_set_s(p, CONNECTION_HYPERVISOR_VERSION, h->version) == 0)
+		broker_emit(c->broker, c->object, "Updated", "", false, props_ref(p), NULL);
+}
+
 static void on_hello(struct connection *c, struct hello *h)
 {
 	struct broker *b = c->broker;
 	_cleanup_(props_unrefp) struct props *p = edit(c->object);
 	bool was_same;
 
+	if (p && c->link == LINK_UP)
+		on_hello_again(c, h, p);
 	if (c->link != LINK_OPENING || !p)
 		return;
 	c->link = LINK_UP;

@@ -293,10 +293,13 @@ struct foreign {
 
 /* ---- reports ---------------------------------------------------------------------------------------------- */
 
-/* The connection is open, events are registered; listing may begin. */
+/*
+ * The connection is open, events are registered; listing may begin. Once; a second one only tells the version, where that is
+ * learnt later.
+ */
 struct hello {
 	char *hostname;
-	char *version;	 /* of the hypervisor, "7.2.0" */
+	char *version;	 /* of the hypervisor, "QEMU 7.2.0" */
 	char *same_key;  /* equal for two connections that reach the same hypervisor ("qemu:" + host UUID); NULL: unknown */
 	char **events;	   /* "Domain.Started" …, NULL-terminated; empty: it must be polled */
 	char **operations; /* "Domain.Start" … */

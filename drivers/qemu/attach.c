@@ -81,6 +81,7 @@ struct driver_connection {
 	bool failed;
 	bool scanning, closing;
 	bool progressing, again; /* a look that is answered at once must not begin another round inside this one */
+	char version[128];	 /* told last */
 };
 
 static void place_connect(struct place *p);
@@ -143,6 +144,49 @@ static struct place *find_uuid(struct driver_connection *c, sd_id128_t uuid)
 	return NULL;
 }
 
+/* ---- versions ----------------------------------------------------------------------------------------------- */
+
+#define VERSIONS_MAX 8
+
+static int compare_words(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* "QEMU 7.2.22"; where they differ, all of them. What was known last stays when nobody is there to ask. */
+static void tell_versions(struct driver_connection *c)
+{
+	const char *words[VERSIONS_MAX];
+	char text[sizeof(c->version)] = "";
+	struct report *r;
+	struct place *p;
+	size_t n = 0;
+
+	DL_FOREACH(c->places, p)
+	{
+		const char *word = p->state == PLACE_DOMAIN && p->guest->qmp ? qmp_version(p->guest->qmp) : "";
+
+		for (size_t i = 0; *word && i < n; i++)
+			if (strcmp(words[i], word) == 0)
+				word = "";
+		if (*word && n < VERSIONS_MAX)
+			words[n++] = word;
+	}
+	qsort(words, n, sizeof(*words), compare_words);
+	for (size_t i = 0; i < n; i++) {
+		size_t at = strlen(text);
+
+		snprintf(text + at, sizeof(text) - at, "%sQEMU %s", i ? ", " : "", words[i]);
+	}
+	if (n == 0 || strcmp(text, c->version) == 0)
+		return;
+	snprintf(c->version, sizeof(c->version), "%s", text);
+	r = report_new(REPORT_HELLO);
+	if (r)
+		r->hello.version = utf8_dup(text);
+	env_post(&c->env, r);
+}
+
 /* ---- a guest's life ----------------------------------------------------------------------------------------- */
 
 static void on_first_look(struct guest *g, enum waited how, const struct seen *s, void *userdata)
@@ -167,6 +211,7 @@ static void on_first_look(struct guest *g, enum waited how, const struct seen *s
 	if (!p->fresh)
 		env_post_look(&p->c->env, KIND_DOMAIN, g->uuid, g->name, LOOK_SEEN, s, NULL, 0);
 	guest_foreign_scan(g);
+	tell_versions(p->c);
 	listings_progress(p->c);
 }
 
@@ -679,7 +724,7 @@ static void hello(struct driver_connection *c)
 	if (r) {
 		(void)gethostname(host, sizeof(host) - 1);
 		r->hello.hostname = utf8_dup(host);
-		/* Each domain has its own. */
+		/* Each domain has its own: tell_versions(). */
 		r->hello.version = strdup("");
 		if (asprintf(&r->hello.same_key, "qmp:%s/%s", c->directory, c->only ? c->only : "") < 0)
 			r->hello.same_key = NULL;

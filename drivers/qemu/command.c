@@ -579,6 +579,13 @@ int vm_command(const struct vm *vm, const struct vm_run *run, char ***ret, struc
 				add_json(&a, "-device", device("ich9-ahci", "sata0"));
 				break;
 			}
+	/* A PC of the older kind has one by itself. */
+	if (is_q35(vm))
+		for (size_t i = 0; i < vm->n_disks; i++)
+			if (vm->disks[i].bus == VM_BUS_FDC) {
+				add_json(&a, "-device", device("isa-fdc", "fdc0"));
+				break;
+			}
 	for (size_t i = 0; i < vm->n_disks; i++)
 		add_disk(&a, vm, &vm->disks[i]);
 	for (size_t i = 0; i < vm->n_interfaces; i++)

@@ -126,6 +126,7 @@ static void op_define(struct driver_connection *c, struct request *r)
 
 static void op_undefine(struct driver_connection *c, struct domain *d, struct request *r)
 {
+	bool elsewhere = d->config && d->config->nvram && access(d->config->nvram, F_OK) == 0;
 	int e;
 
 	if (!d->config) {
@@ -142,12 +143,18 @@ static void op_undefine(struct driver_connection *c, struct domain *d, struct re
 			"the domain has firmware variables of its own in its directory; option nvram deletes them");
 		return;
 	}
+	if (elsewhere && !vdict_b(r->options, "nvram", false) && !vdict_b(r->options, "keep-nvram", false)) {
+		refuse(c, r, VIREO_INVALID_STATE, "the domain has firmware variables; option nvram deletes them, keep-nvram keeps them");
+		return;
+	}
 	/* This one file is what makes it persistent. */
 	e = files_remove(d->directory, "domain.xml");
 	if (e < 0) {
 		refuse_failure(c, r, e, NULL);
 		return;
 	}
+	if (elsewhere && vdict_b(r->options, "nvram", false) && unlink(d->config->nvram) < 0)
+		log_warning("%s cannot be removed: %s", d->config->nvram, strerror(errno));
 	(void)files_remove(d->directory, "autostart");
 	(void)files_remove(d->directory, "save");
 	d->autostart = d->managed_save = false;

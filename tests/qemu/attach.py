@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 
 import qemukit
 from house import end_broker
@@ -20,6 +21,12 @@ from kit.vireod import BusError
 from gi.repository import GLib
 
 NULL = '00000000-0000-0000-0000-000000000000'
+
+
+def version_of():
+    """What the installed QEMU says of itself."""
+    said = subprocess.run(['qemu-system-x86_64', '--version'], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return f"QEMU {re.search('version ([0-9.]+)', said).group(1)}"
 
 
 class Place:
@@ -334,6 +341,7 @@ def main(test):
         path = place.vireod.lookup('early')
         test.equal(history_of(place.vireod, path), ['Added?', 'Started?'], 'nobody saw it start')
         test.equal(place.vireod.get(place.connection, 'Connection', 'Driver'), 'qmp', 'the driver')
+        test.equal(place.vireod.get(place.connection, 'Connection', 'HypervisorVersion'), version_of(), 'the version')
         early.kill()
         place.recorder.wait('Removed', name='early')
     stories(test, place)

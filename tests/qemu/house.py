@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A directory of domains that Vireo itself keeps, the broker that follows it, and calling both."""
 
+import contextlib
 import os
 import pathlib
 import signal
 import subprocess
 
-from qemukit import qemus_of
+from qemukit import Outside, qemus_of
 
 from kit import guests
 from kit.loop import wait_for
@@ -16,11 +17,12 @@ from kit.vireod import BusError
 class House:
     """A directory of domains, and the broker that keeps it."""
 
-    def __init__(self, test):
+    def __init__(self, test, **options):
+        """Options are those of the broker."""
         self.test = test
         self.directory = test.scope.directory('domains')
         self.images = test.scope.directory('images')
-        self.vireod = test.vireod(f'vireo://{self.directory}')
+        self.vireod = test.vireod(f'vireo://{self.directory}', **options)
         self.vireod.wait_connected()
         self.recorder = self.vireod.recorder
         self.connection = self.vireod.connection_path()
@@ -42,6 +44,19 @@ class House:
     def finish(self):
         """End the broker in order, and see that it had nothing to complain of itself."""
         end_broker(self.test, self.vireod)
+
+    @contextlib.contextmanager
+    def monitor(self, path):
+        """QEMU's own word: the monitor of a domain, which serves one at a time, while the broker is dead."""
+        uuid = self.properties(path)['UUID']
+        self.vireod.kill()
+        outside = Outside(self.directory / uuid / 'monitor')
+        try:
+            yield outside
+        finally:
+            outside.close()
+            self.vireod.start()
+            self.restarted()
 
     def kill_all(self):
         for pid in qemus_of(self.directory):

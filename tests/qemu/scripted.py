@@ -155,6 +155,17 @@ def main(test):
         peer.end()
         recorder.wait('Removed', path=path)
 
+    with test.case('two versions'):
+        connection = vireod.connection_path()
+        test.equal(vireod.get(connection, 'Connection', 'HypervisorVersion'), 'QEMU 7.2.22', 'of the first')
+        other = {'QMP': {'version': {'qemu': {'micro': 1, 'minor': 0, 'major': 10}, 'package': ''}, 'capabilities': []}}
+        first, _ = appear('first')
+        peer, path = appear('other', greeting=other)
+        test.equal(vireod.get(connection, 'Connection', 'HypervisorVersion'), 'QEMU 10.0.1, QEMU 7.2.22', 'of both')
+        for p in first, peer:
+            p.end()
+        recorder.wait('Removed', path=path)
+
     with test.case('byte by byte'):
         peer, path = appear('bytes', part=1)
         peer.event('RTC_CHANGE', {'offset': -5})
