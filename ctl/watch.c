@@ -23,6 +23,7 @@ struct watch {
 	char **names;
 	int n;
 	uint64_t left; /* events to print; UINT64_MAX: no limit */
+	bool found;    /* an event that was wanted */
 };
 
 static bool is_wanted(struct watch *w, json_object *event)
@@ -204,24 +205,20 @@ static int print_events(struct watch *w, json_object *events)
 	return EXIT_OK;
 }
 
-static void warn_of_unknown(struct watch *w)
+/* Is there anything of this name, or is it a pattern? */
+static bool is_known(struct watch *w, char **name)
 {
-	for (int i = 0; i < w->n; i++) {
-		bool found = strpbrk(w->names[i], "*?[") != NULL;
+	if (strpbrk(*name, "*?["))
+		return true;
+	json_object_object_foreach(w->f.view, path, properties) {
+		_cleanup_(json_putp) json_object *event = json_object_new_object();
 
-		json_object_object_foreach(w->f.view, path, properties) {
-			_cleanup_(json_putp) json_object *event = NULL;
-
-			if (found)
-				break;
-			event = json_object_new_object();
-			json_object_object_add(event, "object", json_object_new_string(path));
-			json_object_object_add(event, "properties", json_object_get(properties));
-			found = event_concerns(&w->f, event, w->names + i, 1);
-		}
-		if (!found)
-			complain("there is no “%s” now; waiting for it", w->names[i]);
+		json_object_object_add(event, "object", json_object_new_string(path));
+		json_object_object_add(event, "properties", json_object_get(properties));
+		if (event_concerns(&w->f, event, name, 1))
+			return true;
 	}
+	return false;
 }
 
 static int prepare(struct ctl *c, struct watch *w, char **names, int n)
@@ -251,8 +248,9 @@ int verb_watch(struct ctl *c, const struct verb *v, char **args, int n)
 		r = prepare(c, &w, args, n);
 	if (r == EXIT_OK && is_given(c, "since"))
 		r = follower_seek(&w.f, &since);
-	if (r == EXIT_OK)
-		warn_of_unknown(&w);
+	for (int i = 0; r == EXIT_OK && i < n; i++)
+		if (!is_known(&w, args + i))
+			complain("there is no “%s” now; waiting for it", args[i]);
 	/* what was printed comes before what is waited for */
 	fflush(stdout);
 	while (r == EXIT_OK && w.left > 0) {
@@ -326,8 +324,10 @@ static int read_history(struct watch *w, uint64_t until, uint64_t until_time, st
 
 			if (json_number(event, "version") > until || json_number(event, "timestamp") > until_time)
 				return EXIT_OK;
-			if (is_wanted(w, event))
+			if (is_wanted(w, event)) {
+				w->found = true;
 				r = tail ? tail_add(tail, event) : event_print(&w->f, event);
+			}
 			if (!tail)
 				follower_apply(&w->f, event);
 		}
@@ -341,6 +341,7 @@ int verb_events(struct ctl *c, const struct verb *v, char **args, int n)
 	struct moment since = {.what = MOMENT_OLDEST}, until = {0};
 	struct tail tail = {0};
 	uint64_t end, end_time = UINT64_MAX;
+	char **unknown = NULL;
 	int r = EXIT_OK;
 
 	if (is_given(c, "since"))
@@ -351,6 +352,8 @@ int verb_events(struct ctl *c, const struct verb *v, char **args, int n)
 		r = prepare(c, &w, args, n);
 	if (r == EXIT_OK && is_given(c, "lines"))
 		r = tail_init(&tail, w.left);
+	for (int i = 0; r == EXIT_OK && i < n && !unknown; i++)
+		unknown = is_known(&w, args + i) ? NULL : args + i;
 	end = w.f.after;
 	if (until.what == MOMENT_VERSION && until.version < end)
 		end = until.version;
@@ -370,6 +373,11 @@ int verb_events(struct ctl *c, const struct verb *v, char **args, int n)
 		int q = tail_print(&tail, &w.f);
 
 		r = r == EXIT_OK ? q : r;
+	}
+	/* It may have been there in the past. */
+	if (r == EXIT_OK && unknown && !w.found) {
+		complain("there is no “%s”, and there was none in that time", *unknown);
+		r = EXIT_NOT_FOUND;
 	}
 	follower_clear(&w.f);
 	return r;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -72,6 +73,52 @@ static int take_list(const struct vdict *options, const char *key, bool paths, c
 	return *ret ? 0 : -ENOMEM;
 }
 
+static bool has_event(enum kind kind, const char *name)
+{
+	static const sd_bus_vtable *const vtables[] = {
+		[KIND_CONNECTION] = connection_vtable, [KIND_DOMAIN] = domain_vtable, [KIND_POOL] = pool_vtable,
+		[KIND_NETWORK] = network_vtable,       [KIND_JOB] = job_vtable,
+	};
+
+	static_assert(ELEMENTS(vtables) == KIND_MAX, "events of each kind");
+	for (const sd_bus_vtable *v = vtables[kind]; v->type != _SD_BUS_VTABLE_END; v++)
+		if (v->type == _SD_BUS_VTABLE_SIGNAL && strcmp(v->x.signal.member, name) == 0)
+			return true;
+	return false;
+}
+
+/* "Started", "Domain.Started", and as in the type of a stream's line "org.vireo1.Domain.Started". */
+static bool is_event(const char *s)
+{
+	const char *dot = strrchr(s, '.');
+
+	for (unsigned k = 0; k < KIND_MAX; k++) {
+		const char *interface = kind_interface((enum kind)k);
+
+		if (dot && ((size_t)(dot - s) != strlen(interface) || strncmp(s, interface, (size_t)(dot - s)) != 0))
+			continue;
+		if (has_event((enum kind)k, dot ? dot + 1 : s))
+			return true;
+	}
+	return false;
+}
+
+/* One that no object can have is a mistake: it would be waited for without an end. */
+static int check_events(char **events, struct failure *f)
+{
+	static const char prefix[] = VIREO_BUS_NAME ".";
+
+	for (char **s = events; s && *s; s++) {
+		size_t n = strlen(prefix);
+
+		if (strncmp(*s, prefix, n) == 0 && strchr(*s + n, '.'))
+			memmove(*s, *s + n, strlen(*s + n) + 1);
+		if (!is_event(*s))
+			return failure_set(f, VIREO_INVALID_OPTION, "option “events”: there is no event “%s”", *s);
+	}
+	return 0;
+}
+
 int filter_new(const struct vdict *options, struct filter **ret, struct failure *f)
 {
 	_cleanup_(filter_freep) struct filter *n = calloc(1, sizeof(*n));
@@ -103,6 +150,8 @@ int filter_new(const struct vdict *options, struct filter **ret, struct failure 
 		r = take_list(options, "objects", true, &n->objects, f);
 	if (r == 0)
 		r = take_list(options, "events", false, &n->events, f);
+	if (r == 0)
+		r = check_events(n->events, f);
 	if (r != 0)
 		return r;
 	n->xml = vdict_b(options, "xml", false);

@@ -108,7 +108,7 @@ class World:
             Filter(kinds=('job',)), Filter(connections=one), Filter(objects=some, xml=True),
             Filter(kinds=('domain', 'network'), connections=one), Filter(kinds=('connection', 'pool', 'network')),
             Filter(events=('Started', 'Stopped')), Filter(connections=one, xml=True),
-            Filter(kinds=('domain', 'job'), events=('Domain.Suspended', 'Added', 'Job.Finished', 'NoSuchEvent')),
+            Filter(kinds=('domain', 'job'), events=('Domain.Suspended', 'Added', 'Job.Finished', 'MonitorEvent')),
         ]
         for name, way in (('steady poller', followers.Poller), ('steady stream', followers.Stream)):
             self._add(way(self, name, Filter(xml=True), random.Random(f'{self.seed}/{name}'), steady=True))

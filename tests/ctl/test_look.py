@@ -268,6 +268,10 @@ class History(support.House):
         self.assertRegex(out, r'(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  web +Suspended +paused +paused$')
         self.assertRegex(out, r'web +job suspend +completed +#\d+')
         self.assertEqual(self.ctl('events', f'--since={before}', 'db').out, '')
+        self.assertIn('“typo”', self.ctl('events', 'typo', status=3).err)
+        self.assertEqual(self.ctl('events', 'typo*').out, '')
+        self.assertIn('there is no event “Stoped”', self.ctl('events', '--event=Started,Stoped', status=2).err)
+        self.assertIn('there is no event “Stoped”', self.ctl('watch', '--event=Stoped', status=2).err)
 
     def test_filters(self):
         before = self.version()

@@ -230,7 +230,7 @@ static void filters_match_events(void **state)
 	assert_true(filter_wants_event(f, e));
 	assert_false(filter_wants_event(f, p));
 	filter_free(f);
-	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 2, "Stopped", "Domain.Start"), &f), 0);
+	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 2, "Stopped", "org.vireo1.StoragePool.Started"), &f), 0);
 	assert_false(filter_wants_event(f, e));
 	filter_free(f);
 	event_unref(e);
@@ -245,6 +245,12 @@ static void filters_that_name_nothing(void **state)
 	assert_int_equal(make_filter(MESSAGE(1, "kinds", "as", 0), &f), VIREO_INVALID_OPTION);
 	assert_int_equal(make_filter(MESSAGE(1, "objects", "ao", 0), &f), VIREO_INVALID_OPTION);
 	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 0), &f), VIREO_INVALID_OPTION);
+	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 2, "Started", "Nothing"), &f), VIREO_INVALID_OPTION);
+	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 1, "Job.Started"), &f), VIREO_INVALID_OPTION);
+	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 1, "Domain."), &f), VIREO_INVALID_OPTION);
+	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 1, "Domain.Start"), &f), VIREO_INVALID_OPTION);
+	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 1, "org.vireo1.Started"), &f), VIREO_INVALID_OPTION);
+	assert_int_equal(make_filter(MESSAGE(1, "events", "as", 1, ""), &f), VIREO_INVALID_OPTION);
 	assert_int_equal(make_filter(MESSAGE(1, "objects", "ao", 1, "/org/vireo2/x"), &f), VIREO_INVALID_OPTION);
 	assert_int_equal(make_filter(MESSAGE(1, "connections", "ao", 1, "/org/vireo12"), &f), VIREO_INVALID_OPTION);
 	assert_null(f);
