@@ -23,6 +23,11 @@ struct event {
 	struct props *before; /* as held at @previous; NULL for Added, and for most events read from history */
 	struct vdict *details; /* what the event itself brings, without timestamp and inferred; NULL: nothing */
 	struct text *xml, *xml_inactive; /* NULL: none, or the same as live */
+	/* JSON instead of @props and @details, where history_query asks for it. Borrowed, for as long as its fn runs. */
+	struct event_words {
+		const char *props, *details;
+		size_t props_size, details_size;
+	} words;
 };
 
 /*

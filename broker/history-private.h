@@ -7,6 +7,7 @@
 
 #include "history.h"
 #include "util/workers.h"
+#include "util/writer.h"
 
 /*
  * Inside of history. Which file does what:
@@ -132,6 +133,7 @@ struct store {
 	char *path; /* NULL: in memory */
 	struct stored_text memo[8]; /* texts of the transaction under way, borrowed */
 	unsigned memo_next;
+	struct writer words;	     /* JSON of the row being written */
 	struct stored_text cache[16]; /* texts lately read */
 	unsigned cache_next;
 };

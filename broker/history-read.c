@@ -172,7 +172,21 @@ int history_load_objects(struct history *h)
 
 /* ---- events ----------------------------------------------------------------------------------------------- */
 
-static int read_event(struct history *h, sqlite3_stmt *st, bool xml, struct event **ret)
+/* As they were written; the row's sum says that they still are. */
+static int read_words(sqlite3_stmt *st, struct event_words *ret)
+{
+	ret->props = column(st, EV_PROPS);
+	ret->props_size = (size_t)sqlite3_column_bytes(st, EV_PROPS);
+	ret->details = "{}";
+	ret->details_size = 2;
+	if (sqlite3_column_type(st, EV_DETAILS) != SQLITE_NULL) {
+		ret->details = column(st, EV_DETAILS);
+		ret->details_size = (size_t)sqlite3_column_bytes(st, EV_DETAILS);
+	}
+	return ret->props && ret->details ? SQLITE_OK : SQLITE_CORRUPT;
+}
+
+static int read_event(struct history *h, sqlite3_stmt *st, const struct history_query *q, struct event **ret)
 {
 	_cleanup_(event_unrefp) struct event *e = NULL;
 	enum kind kind;
@@ -187,10 +201,14 @@ static int read_event(struct history *h, sqlite3_stmt *st, bool xml, struct even
 	e->previous = (uint64_t)sqlite3_column_int64(st, EV_PREVIOUS);
 	e->timestamp = (uint64_t)sqlite3_column_int64(st, EV_TIMESTAMP);
 	e->inferred = sqlite3_column_int(st, EV_INFERRED) != 0;
-	rc = read_props(st, EV_PROPS, kind, &e->props);
-	if (rc == SQLITE_OK)
-		rc = read_details(st, &e->details);
-	if (rc == SQLITE_OK && xml) {
+	if (q->words) {
+		rc = read_words(st, &e->words);
+	} else {
+		rc = read_props(st, EV_PROPS, kind, &e->props);
+		if (rc == SQLITE_OK)
+			rc = read_details(st, &e->details);
+	}
+	if (rc == SQLITE_OK && q->xml) {
 		const struct kept *k = history_kept(h, e->path);
 
 		rc = read_text(&h->store, k, sqlite3_column_int64(st, EV_XML), &e->xml);
@@ -254,7 +272,7 @@ static int read_store(struct history *h, struct reading *r)
 			r->position = version;
 			continue;
 		}
-		rc = read_event(h, st, r->q->xml, &e);
+		rc = read_event(h, st, r->q, &e);
 		if (rc != SQLITE_OK)
 			break;
 		give(r, e);

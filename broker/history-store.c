@@ -388,6 +388,7 @@ void store_close(struct store *s)
 	sqlite3_close(s->db);
 	for (size_t i = 0; i < ELEMENTS(s->cache); i++)
 		text_unref(s->cache[i].text);
+	writer_clear(&s->words);
 	free(s->path);
 	*s = (struct store){0};
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <json-c/json.h>
 #include <string.h>
 
 #include "history-private.h"
 #include "util/vdict.h"
 
 /* vireo.db: from events and objects to rows. */
+
+/* Of memory for words, kept from one row to the next. */
+#define WORDS_KEPT ((size_t)64 << 10)
 
 /* A row being bound: column after column, with its sum. */
 struct row {
@@ -191,15 +193,11 @@ static int write_dirty(struct history *h)
 			sqlite3_bind_int64(h->store.st[ST_OBJECT_DELETE], 1, k->id);
 			rc = store_step(&h->store, ST_OBJECT_DELETE);
 		} else if (!k->written) {
-			struct json_object *json = props_to_json(k->props);
-			const char *text = NULL;
-			size_t size;
+			struct writer *w = &h->store.words;
 
-			if (json)
-				text = json_object_to_json_string_length(json,
-						JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
-			rc = text ? write_object(h, k, text, size) : SQLITE_NOMEM;
-			json_object_put(json);
+			writer_reset(w, WORDS_KEPT);
+			props_write(w, k->props);
+			rc = w->failed ? SQLITE_NOMEM : write_object(h, k, w->data, w->size);
 		}
 		if (rc == SQLITE_OK)
 			rc = release_texts(h, k);
@@ -212,11 +210,11 @@ static int write_event(struct history *h, const struct event *e, bool objects)
 	struct store *s = &h->store;
 	struct row r = {.st = s->st[ST_EVENT]};
 	struct kept *k = history_kept(h, e->path);
-	struct json_object *props = NULL, *details = NULL;
-	_cleanup_(freep) char *types = NULL;
-	const char *text = NULL, *details_text = NULL;
+	struct writer *w = &s->words;
+	bool details = e->details && e->details->n > 0;
+	_cleanup_(freep) char *types = details ? vdict_types(e->details) : NULL;
 	int64_t xml, xml_inactive;
-	size_t size = 0;
+	size_t size;
 	int rc;
 
 	rc = text_id(s, e->xml, k, e->version, &xml);
@@ -225,44 +223,36 @@ static int write_event(struct history *h, const struct event *e, bool objects)
 	if (rc != SQLITE_OK)
 		return rc;
 
-	props = props_to_json(e->props);
-	if (props)
-		text = json_object_to_json_string_length(props, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
-							 &size);
-	if (e->details && e->details->n > 0) {
-		details = vdict_to_json(e->details);
-		types = vdict_types(e->details);
-		if (details)
-			details_text = json_object_to_json_string_ext(details,
-					JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-		if (!details_text || !types)
-			text = NULL;
-	}
-	if (text) {
-		row_int(&r, (int64_t)e->version);
-		row_int(&r, (int64_t)s->follows);
-		row_int(&r, (int64_t)e->previous);
-		row_int(&r, e->kind);
-		row_text(&r, e->path);
-		row_text(&r, e->connection);
-		row_text(&r, e->name);
-		row_text(&r, e->reason);
-		row_int(&r, (int64_t)e->timestamp);
-		row_int(&r, e->inferred);
-		row_textn(&r, text, size);
-		row_text(&r, details_text);
-		row_text(&r, types);
-		row_id(&r, xml);
-		row_id(&r, xml_inactive);
-		rc = row_write(&r);
-		/* Mostly the object's row is to say the same: no need to put it into words twice. */
-		if (rc == SQLITE_OK && objects && k && k->dirty && !k->gone && !k->written && k->props == e->props)
-			rc = write_object(h, k, text, size);
-	} else {
-		rc = SQLITE_NOMEM;
-	}
-	json_object_put(props);
-	json_object_put(details);
+	/* One behind the other. */
+	writer_reset(w, WORDS_KEPT);
+	props_write(w, e->props);
+	size = w->size;
+	if (details)
+		vdict_write(w, e->details);
+	if (w->failed || (details && !types))
+		return SQLITE_NOMEM;
+	row_int(&r, (int64_t)e->version);
+	row_int(&r, (int64_t)s->follows);
+	row_int(&r, (int64_t)e->previous);
+	row_int(&r, e->kind);
+	row_text(&r, e->path);
+	row_text(&r, e->connection);
+	row_text(&r, e->name);
+	row_text(&r, e->reason);
+	row_int(&r, (int64_t)e->timestamp);
+	row_int(&r, e->inferred);
+	row_textn(&r, w->data, size);
+	if (details)
+		row_textn(&r, w->data + size, w->size - size);
+	else
+		row_null(&r);
+	row_text(&r, types);
+	row_id(&r, xml);
+	row_id(&r, xml_inactive);
+	rc = row_write(&r);
+	/* Mostly the object's row is to say the same: no need to put it into words twice. */
+	if (rc == SQLITE_OK && objects && k && k->dirty && !k->gone && !k->written && k->props == e->props)
+		rc = write_object(h, k, w->data, size);
 	if (rc == SQLITE_OK) {
 		s->follows = e->version;
 		s->events++;

@@ -101,6 +101,7 @@ struct history_query {
 	uint64_t after;
 	size_t scan; /* look at no more than so many events, wanted or not; at least 1 */
 	bool xml;    /* read it too; without it reading is cheaper, and events may come with or without */
+	bool words;  /* JSON will do: events that only the store has come with event.words, and without props and details */
 	/* Asked before the event is put together; NULL: all are wanted. */
 	bool (*wants)(enum kind kind, const char *path, const char *connection, const char *name, void *userdata);
 	history_event_fn fn;

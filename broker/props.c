@@ -8,6 +8,7 @@
 
 #include "props.h"
 #include "util/utf8.h"
+#include "util/writer.h"
 
 /* ---- what is in a set ------------------------------------------------------------------------------------- */
 
@@ -467,92 +468,47 @@ bool props_equal(const struct props *a, const struct props *b)
 
 /* ---- JSON ------------------------------------------------------------------------------------------------- */
 
-static struct json_object *double_to_json(double d)
+static void write_value(struct writer *w, const struct prop_def *d, const struct value *v)
 {
-	char buffer[32];
-
-	/* JSON has no word for infinity or NaN. */
-	if (!isfinite(d))
-		d = 0;
-	/* The shortest text that gives the same number back: 33.3 stays 33.3. */
-	for (int digits = 15; digits <= 17; digits++) {
-		snprintf(buffer, sizeof(buffer), "%.*g", digits, d);
-		if (strtod(buffer, NULL) == d)
-			break;
-	}
-	return json_object_new_double_s(d, buffer);
-}
-
-static struct json_object *list_to_json(char *const *l)
-{
-	struct json_object *a = json_object_new_array_ext((int)strv_length((const char *const *)l));
-
-	if (!a)
-		return NULL;
-	for (; *l; l++) {
-		struct json_object *s = json_object_new_string(*l);
-
-		if (!s || json_object_array_add(a, s) < 0) {
-			json_object_put(s);
-			json_object_put(a);
-			return NULL;
-		}
-	}
-	return a;
-}
-
-/* 0 with NULL is JSON's null. */
-static int value_to_json(const struct prop_def *d, const struct value *v, struct json_object **ret)
-{
-	*ret = NULL;
 	switch (form_of(d)) {
 	case FORM_STRING:
-		*ret = json_object_new_string(v->s);
+		write_string(w, v->s);
 		break;
 	case FORM_LIST:
 	case FORM_PAIR:
-		*ret = list_to_json(v->as);
+		write_strings(w, v->as);
 		break;
 	case FORM_BOOL:
-		*ret = json_object_new_boolean(v->b);
+		write_bool(w, v->b);
 		break;
 	case FORM_I32:
-		*ret = json_object_new_int(v->i);
+		write_signed(w, v->i);
 		break;
 	case FORM_U32:
-		*ret = json_object_new_int64(v->u);
+		write_number(w, v->u);
 		break;
 	case FORM_U64:
 		if (d->unknown_null && v->t == USEC_UNKNOWN)
-			return 0;
-		*ret = json_object_new_uint64(v->t);
+			write_literal(w, "null");
+		else
+			write_number(w, v->t);
 		break;
 	case FORM_DOUBLE:
-		*ret = double_to_json(v->d);
+		write_double(w, v->d);
 		break;
 	}
-	return *ret ? 0 : -ENOMEM;
 }
 
-struct json_object *props_to_json(const struct props *p)
+void props_write(struct writer *w, const struct props *p)
 {
 	const struct prop_def *schema = kinds[p->kind].schema;
-	struct json_object *o = json_object_new_object();
 
-	if (!o)
-		return NULL;
+	write_literal(w, "{");
 	for (size_t i = 0; i < kinds[p->kind].n; i++) {
-		struct json_object *v;
-
-		if (value_to_json(&schema[i], &p->v[i], &v) < 0 ||
-		    json_object_object_add_ex(o, schema[i].name, v,
-				JSON_C_OBJECT_ADD_KEY_IS_NEW | JSON_C_OBJECT_ADD_CONSTANT_KEY) < 0) {
-			json_object_put(v);
-			json_object_put(o);
-			return NULL;
-		}
+		write_key(w, schema[i].name);
+		write_value(w, &schema[i], &p->v[i]);
 	}
-	return o;
+	write_literal(w, "}");
 }
 
 static int string_from_json(struct json_object *o, char **ret)

@@ -76,7 +76,8 @@ bool props_value_equal(const struct props *a, const struct props *b, unsigned i)
 /* Equal but for Version. */
 bool props_equal(const struct props *a, const struct props *b);
 
-/* JSON object with the properties by name, in the table's order. Owned by the caller. */
-struct json_object *props_to_json(const struct props *p);
+struct writer;
+/* A JSON object with the properties by name, in the table's order. */
+void props_write(struct writer *w, const struct props *p);
 /* -EINVAL when a member is missing or of another type. Unknown members are left out. */
 int props_from_json(enum kind kind, struct json_object *o, struct props **ret);

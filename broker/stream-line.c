@@ -3,10 +3,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+#include "util/vdict.h"
 
 /* Ours alone, so that nobody learns the machine's id from a stream. */
 #define APPLICATION SD_ID128_MAKE(9c, 5e, 41, d2, 7b, 30, 4f, 1a, 8e, 66, 0d, 93, 52, f7, 18, ab)
@@ -22,156 +23,165 @@ char *stream_source(const char *epoch)
 	return asprintf(&s, "urn:vireo:" SD_ID128_FORMAT_STR ":%s", SD_ID128_FORMAT_VAL(machine), epoch) < 0 ? NULL : s;
 }
 
-static char *memdup(const void *p, size_t n)
-{
-	void *copy = malloc(n);
+/* Of memory for a line, kept for the next one. */
+#define LINE_KEPT_MAX ((size_t)8 << 10)
 
-	return copy ? memcpy(copy, p, n) : NULL;
+static void write_digits(struct writer *w, unsigned n, int digits)
+{
+	char text[8];
+
+	for (int i = digits; i-- > 0; n /= 10)
+		text[i] = (char)('0' + n % 10);
+	write_bytes(w, text, (size_t)digits);
 }
 
 /* RFC 3339, in UTC, to the microsecond. */
-static void format_time(char *buf, size_t size, uint64_t usec)
+static void write_time(struct writer *w, uint64_t usec)
 {
+	/* Behind the year 9999 comes what is not a time of any event. */
 	time_t t = (time_t)(usec / USEC_PER_SEC);
-	struct tm tm;
+	struct tm tm = {0};
 
-	gmtime_r(&t, &tm);
-	snprintf(buf, size, "%04d-%02d-%02dT%02d:%02d:%02d.%06uZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-		 tm.tm_min, tm.tm_sec, (unsigned)(usec % USEC_PER_SEC));
+	if (!gmtime_r(&t, &tm) || tm.tm_year > 9999 - 1900)
+		tm = (struct tm){.tm_year = 9999 - 1900, .tm_mon = 11, .tm_mday = 31};
+	write_digits(w, (unsigned)tm.tm_year + 1900, 4);
+	write_literal(w, "-");
+	write_digits(w, (unsigned)tm.tm_mon + 1, 2);
+	write_literal(w, "-");
+	write_digits(w, (unsigned)tm.tm_mday, 2);
+	write_literal(w, "T");
+	write_digits(w, (unsigned)tm.tm_hour, 2);
+	write_literal(w, ":");
+	write_digits(w, (unsigned)tm.tm_min, 2);
+	write_literal(w, ":");
+	write_digits(w, (unsigned)tm.tm_sec, 2);
+	write_literal(w, ".");
+	write_digits(w, (unsigned)(usec % USEC_PER_SEC), 6);
+	write_literal(w, "Z");
 }
 
-static struct json_object *envelope(const char *source, const char *id, const char *type, const char *subject, uint64_t time)
+/* All of a line up to the value of data.sequence. @interface: NULL: the broker itself. @id: needs no escaping. */
+static void begin_line(struct writer *w, const char *source, const char *id, const char *interface, const char *name,
+		       const char *subject, uint64_t time)
 {
-	struct json_object *o = json_object_new_object();
-	char when[80];
-
-	format_time(when, sizeof(when), time);
-	json_object_object_add(o, "specversion", json_object_new_string("1.0"));
-	json_object_object_add(o, "id", json_object_new_string(id));
-	json_object_object_add(o, "source", json_object_new_string(source));
-	json_object_object_add(o, "type", json_object_new_string(type));
-	if (subject)
-		json_object_object_add(o, "subject", json_object_new_string(subject));
-	json_object_object_add(o, "time", json_object_new_string(when));
-	json_object_object_add(o, "datacontenttype", json_object_new_string("application/json"));
-	return o;
-}
-
-/* Takes both. */
-static char *finish(struct json_object *o, struct json_object *data, size_t *ret_size)
-{
-	const char *text;
-	size_t size;
-	char *line;
-
-	json_object_object_add(o, "data", data);
-	text = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
-	line = text ? malloc(size + 2) : NULL;
-	if (line) {
-		memcpy(line, text, size);
-		line[size] = '\n';
-		line[size + 1] = 0;
-		*ret_size = size + 1;
+	write_literal(w, "{\"specversion\":\"1.0\",\"id\":\"");
+	write_bytes(w, id, strlen(id));
+	write_literal(w, "\",\"source\":");
+	write_string(w, source);
+	write_literal(w, ",\"type\":\"org.vireo1.");
+	if (interface) {
+		write_bytes(w, interface, strlen(interface));
+		write_literal(w, ".");
 	}
-	json_object_put(o);
-	return line;
+	write_bytes(w, name, strlen(name));
+	write_literal(w, "\"");
+	if (subject) {
+		write_key(w, "subject");
+		write_string(w, subject);
+	}
+	write_literal(w, ",\"time\":\"");
+	write_time(w, time);
+	write_literal(w, "\",\"datacontenttype\":\"application/json\",\"data\":{\"sequence\":");
 }
 
-static void add_xml(struct json_object *data, const struct text *xml, const struct text *xml_inactive)
+static void end_line(struct writer *w)
 {
-	if (xml)
-		json_object_object_add(data, "xml", json_object_new_string_len(xml->data, (int)xml->size));
-	if (xml_inactive)
-		json_object_object_add(data, "xmlInactive",
-				       json_object_new_string_len(xml_inactive->data, (int)xml_inactive->size));
+	write_literal(w, "}}\n");
 }
 
-/* Text of an object that is built here; NULL: no memory. Takes it. */
-static char *text_of(struct json_object *o, size_t *ret_size)
+static void write_xml(struct writer *w, const struct text *xml, const struct text *xml_inactive)
 {
-	const char *text = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, ret_size);
-	char *copy = text ? memdup(text, *ret_size + 1) : NULL;
+	if (xml) {
+		write_key(w, "xml");
+		write_stringn(w, xml->data, xml->size);
+	}
+	if (xml_inactive) {
+		write_key(w, "xmlInactive");
+		write_stringn(w, xml_inactive->data, xml_inactive->size);
+	}
+}
 
-	json_object_put(o);
-	return copy;
+static void write_version(struct writer *w, uint64_t version)
+{
+	write_key(w, "version");
+	write_number(w, version);
 }
 
 /*
  * {"specversion": …, "data":{"sequence":  |  7  |  ,"version": …}}
  * What is left and right of the number is the same for every reader.
  */
-int stream_line_event(const char *source, const struct event *e, bool xml, struct stream_line *ret)
+int stream_line_event(const char *source, const struct event *e, bool xml, struct stream_line *line)
 {
-	static const char begin[] = ",\"data\":{\"sequence\":";
-	struct json_object *data = json_object_new_object();
-	struct stream_line line = {.version = e->version, .xml = xml};
-	char id[24], type[100];
+	struct writer *w = &line->text;
+	char id[24];
 
-	json_object_object_add(data, "version", json_object_new_uint64(e->version));
-	json_object_object_add(data, "previous", json_object_new_uint64(e->previous));
-	json_object_object_add(data, "reason", json_object_new_string(e->reason));
-	json_object_object_add(data, "inferred", json_object_new_boolean(e->inferred));
-	json_object_object_add(data, "properties", props_to_json(e->props));
-	json_object_object_add(data, "details", e->details ? vdict_to_json(e->details) : json_object_new_object());
-	if (xml)
-		add_xml(data, e->xml, e->xml_inactive);
-	line.tail = text_of(data, &line.tail_size);
-
+	writer_reset(w, LINE_KEPT_MAX);
+	line->version = e->version;
+	line->xml = xml;
 	snprintf(id, sizeof(id), "%" PRIu64, e->version);
-	snprintf(type, sizeof(type), "org.vireo1.%s.%s", kind_interface(e->kind), e->name);
-	line.head = text_of(envelope(source, id, type, e->path, e->timestamp), &line.head_size);
-	if (line.head && line.tail) {
-		char *head = realloc(line.head, line.head_size + sizeof(begin) + 2);
-		char *tail = realloc(line.tail, line.tail_size + 3);
-
-		line.head = head ? head : line.head;
-		line.tail = tail ? tail : line.tail;
-		if (head && tail) {
-			/* The brace that closes the envelope comes behind the data. */
-			memcpy(head + line.head_size - 1, begin, sizeof(begin));
-			line.head_size += sizeof(begin) - 2;
-			tail[0] = ',';
-			memcpy(tail + line.tail_size, "}\n", 3);
-			line.tail_size += 2;
-			*ret = line;
-			return 0;
-		}
-	}
-	stream_line_clear(&line);
+	begin_line(w, source, id, kind_interface(e->kind), e->name, e->path, e->timestamp);
+	line->split = w->size;
+	write_version(w, e->version);
+	write_key(w, "previous");
+	write_number(w, e->previous);
+	write_key(w, "reason");
+	write_string(w, e->reason);
+	write_key(w, "inferred");
+	write_bool(w, e->inferred);
+	write_key(w, "properties");
+	if (e->words.props)
+		write_bytes(w, e->words.props, e->words.props_size);
+	else
+		props_write(w, e->props);
+	write_key(w, "details");
+	if (e->words.props)
+		write_bytes(w, e->words.details, e->words.details_size);
+	else
+		vdict_write(w, e->details);
+	if (xml)
+		write_xml(w, e->xml, e->xml_inactive);
+	end_line(w);
+	if (!w->failed)
+		return 0;
+	stream_line_clear(line);
 	return -ENOMEM;
+}
+
+void stream_line_put(struct writer *w, const struct stream_line *line, uint64_t sequence)
+{
+	write_bytes(w, line->text.data, line->split);
+	write_number(w, sequence);
+	write_bytes(w, line->text.data + line->split, line->text.size - line->split);
 }
 
 void stream_line_clear(struct stream_line *line)
 {
-	free(line->head);
-	free(line->tail);
+	writer_clear(&line->text);
 	*line = (struct stream_line){0};
 }
 
-char *stream_line_snapshot(const char *source, const char *id, uint64_t now, const struct object *o, bool xml,
-			   uint64_t sequence, size_t *ret_size)
+void stream_line_snapshot(struct writer *w, const char *source, const char *id, uint64_t now, const struct object *o, bool xml,
+			  uint64_t sequence)
 {
-	struct json_object *data = json_object_new_object();
-	char type[100];
-
-	snprintf(type, sizeof(type), "org.vireo1.%s.Snapshot", kind_interface(o->kind));
-	json_object_object_add(data, "sequence", json_object_new_uint64(sequence));
-	json_object_object_add(data, "version", json_object_new_uint64(o->version));
-	json_object_object_add(data, "properties", props_to_json(o->props));
+	begin_line(w, source, id, kind_interface(o->kind), "Snapshot", o->path, now);
+	write_number(w, sequence);
+	write_version(w, o->version);
+	write_key(w, "properties");
+	props_write(w, o->props);
 	if (xml)
-		add_xml(data, o->xml, o->xml_inactive);
-	return finish(envelope(source, id, type, o->path, now), data, ret_size);
+		write_xml(w, o->xml, o->xml_inactive);
+	end_line(w);
 }
 
-char *stream_line_mark(const char *source, const char *id, uint64_t now, const char *type, const char *key, uint64_t number,
-		       uint64_t sequence, size_t *ret_size)
+void stream_line_mark(struct writer *w, const char *source, const char *id, uint64_t now, const char *type, const char *key,
+		      uint64_t number, uint64_t sequence)
 {
-	struct json_object *data = json_object_new_object();
-	char full[100];
-
-	snprintf(full, sizeof(full), "org.vireo1.%s", type);
-	json_object_object_add(data, "sequence", json_object_new_uint64(sequence));
-	if (key)
-		json_object_object_add(data, key, json_object_new_uint64(number));
-	return finish(envelope(source, id, full, NULL, now), data, ret_size);
+	begin_line(w, source, id, NULL, type, NULL, now);
+	write_number(w, sequence);
+	if (key) {
+		write_key(w, key);
+		write_number(w, number);
+	}
+	end_line(w);
 }

@@ -22,9 +22,12 @@
 #define SCAN_OBJECTS 4096u
 /* µs that all streams may take of one turn: the story goes on, and calls are answered, however many read it. */
 #define TURN_TIME (5 * USEC_PER_MSEC)
-/* Lines lately made are kept for the other readers; not those that are larger than this. */
+/* A single reader may fill so many buffers in one turn, if that is no longer than TURN_TIME. */
+#define TURN_BUFFERS 16u
+/* Lines lately made are kept for the other readers. */
 #define LINES_KEPT 64u
-#define LINE_KEPT_MAX ((size_t)8 << 10)
+/* Of memory for lines, kept from one turn to the next. */
+#define OUT_KEPT (4 * BUFFER_TARGET)
 
 enum phase {
 	SNAPSHOT, /* lines of objects */
@@ -47,8 +50,8 @@ struct stream {
 	int fd;
 	sd_event_source *source;
 	bool armed; /* waits for the socket to take more */
-	char *buffer;
-	size_t size, done, room; /* bytes in it, bytes of them written, bytes that it can hold */
+	char *rest; /* what the socket did not take; mostly NULL */
+	size_t size, done; /* bytes in it, bytes of them written since */
 	bool failed;	   /* no memory for a line: ends without a word, rather than leave one out */
 	uint64_t spoke; /* monotonic µs: when the last line was made */
 	struct timer heartbeat;
@@ -72,6 +75,7 @@ struct streams {
 	int work_fd;
 	sd_event_source *work;
 	struct stream_line lines[LINES_KEPT];
+	struct writer out; /* lines of the stream whose turn it is */
 };
 
 /* Its turn comes. */
@@ -93,76 +97,64 @@ static void not_ready(struct stream *s)
 	DL_DELETE2(s->all->ready, s, ready_prev, ready_next);
 }
 
-/* ---- buffer ------------------------------------------------------------------------------------------------------- */
+/* ---- lines -------------------------------------------------------------------------------------------------------- */
 
-static bool buffer_has_room(const struct stream *s)
+static bool has_room(const struct stream *s)
 {
-	return s->size < BUFFER_TARGET && !s->failed;
+	return s->all->out.size < BUFFER_TARGET && !s->failed;
 }
 
-static void add_bytes(struct stream *s, const char *data, size_t size)
+static void line_made(struct stream *s)
 {
-	memcpy(s->buffer + s->size, data, size);
-	s->size += size;
-}
-
-/* Room for a line of so many bytes, or it has failed. */
-static bool begin_line(struct stream *s, size_t size)
-{
-	if (s->size + size > s->room) {
-		size_t room = 2 * s->room > s->size + size ? 2 * s->room : s->size + size;
-		char *bigger = realloc(s->buffer, room);
-
-		if (!bigger) {
-			s->failed = true;
-			return false;
-		}
-		s->buffer = bigger;
-		s->room = room;
-	}
+	if (s->all->out.failed)
+		s->failed = true;
 	s->sequence++;
 	if (s->config.heartbeat)
 		s->spoke = clock_monotonic(broker_clock(s->all->broker));
-	return true;
 }
 
-/* Takes the line. */
-static void put(struct stream *s, char *line, size_t size)
+static const char *line_id(const struct stream *s, char *buf, size_t size)
 {
-	if (!line)
-		s->failed = true;
-	else if (begin_line(s, size))
-		add_bytes(s, line, size);
-	free(line);
-}
-
-static void put_line(struct stream *s, const struct stream_line *line)
-{
-	char number[24];
-	int n = snprintf(number, sizeof(number), "%" PRIu64, s->sequence);
-
-	if (!begin_line(s, line->head_size + (size_t)n + line->tail_size))
-		return;
-	add_bytes(s, line->head, line->head_size);
-	add_bytes(s, number, (size_t)n);
-	add_bytes(s, line->tail, line->tail_size);
+	snprintf(buf, size, "%016" PRIx64 ".%" PRIu64, s->id, s->sequence);
+	return buf;
 }
 
 static void put_mark(struct stream *s, const char *type, const char *key, uint64_t number)
 {
-	char id[64], *line;
-	size_t size = 0;
+	char id[64];
 
-	snprintf(id, sizeof(id), "%016" PRIx64 ".%" PRIu64, s->id, s->sequence);
-	line = stream_line_mark(s->all->source, id, clock_realtime(broker_clock(s->all->broker)), type, key, number,
-				s->sequence, &size);
-	put(s, line, size);
+	stream_line_mark(&s->all->out, s->all->source, line_id(s, id, sizeof(id)),
+			 clock_realtime(broker_clock(s->all->broker)), type, key, number, s->sequence);
+	line_made(s);
 }
 
 static void put_bookmark(struct stream *s)
 {
 	put_mark(s, "Bookmark", "version", s->cursor);
 	s->told = s->cursor;
+}
+
+/* Keep so much for when the socket takes more, behind what is kept already. */
+static void keep(struct stream *s, const char *data, size_t n)
+{
+	size_t left = s->size - s->done;
+	char *rest;
+
+	if (n == 0)
+		return;
+	/* It may take long until then: hold no more than that. */
+	rest = malloc(left + n);
+	if (!rest) {
+		s->failed = true;
+		return;
+	}
+	if (left > 0)
+		memcpy(rest, s->rest + s->done, left);
+	memcpy(rest + left, data, n);
+	free(s->rest);
+	s->rest = rest;
+	s->size = left + n;
+	s->done = 0;
 }
 
 /* ---- what comes next ----------------------------------------------------------------------------------------------- */
@@ -189,18 +181,16 @@ static bool make_snapshot(struct stream *s)
 	unsigned looked = 0;
 	struct object *o = next_object(s), *following;
 
-	while (o && buffer_has_room(s) && looked++ < SCAN_OBJECTS) {
+	while (o && has_room(s) && looked++ < SCAN_OBJECTS) {
 		s->incarnation = o->incarnation;
 		if (s->config.wants(o->kind, o->path, object_connection_path(o), NULL, s->config.userdata)) {
-			char id[64], *line;
-			size_t size = 0;
+			char id[64];
 
-			snprintf(id, sizeof(id), "%016" PRIx64 ".%" PRIu64, s->id, s->sequence);
 			if (o->kind == KIND_JOB)
 				broker_job_refresh(o);
-			line = stream_line_snapshot(s->all->source, id, clock_realtime(broker_clock(s->all->broker)), o,
-						    s->config.xml, s->sequence, &size);
-			put(s, line, size);
+			stream_line_snapshot(&s->all->out, s->all->source, line_id(s, id, sizeof(id)),
+					     clock_realtime(broker_clock(s->all->broker)), o, s->config.xml, s->sequence);
+			line_made(s);
 		}
 		/* Mostly the next in the list is the next in order. */
 		following = o->next;
@@ -225,23 +215,17 @@ static bool wants(enum kind kind, const char *path, const char *connection, cons
 static int on_event(struct event *e, void *userdata)
 {
 	struct stream *s = userdata;
-	struct stream_line *kept = &s->all->lines[e->version % LINES_KEPT], line = {0};
+	struct stream_line *line = &s->all->lines[e->version % LINES_KEPT];
 
-	if (!buffer_has_room(s))
+	if (!has_room(s))
 		return HISTORY_NOT_THIS;
-	if (kept->version == e->version && kept->xml == s->config.xml) {
-		put_line(s, kept);
-	} else if (stream_line_event(s->all->source, e, s->config.xml, &line) < 0) {
+	if ((line->version != e->version || line->xml != s->config.xml) &&
+	    stream_line_event(s->all->source, e, s->config.xml, line) < 0) {
 		s->failed = true;
-	} else {
-		put_line(s, &line);
-		if (s->all->n > 1 && line.head_size + line.tail_size <= LINE_KEPT_MAX) {
-			stream_line_clear(kept);
-			*kept = line;
-		} else {
-			stream_line_clear(&line);
-		}
+		return -ENOMEM;
 	}
+	stream_line_put(&s->all->out, line, s->sequence);
+	line_made(s);
 	if (s->failed)
 		return -ENOMEM;
 	s->told = e->version;
@@ -261,8 +245,8 @@ static bool make_events(struct stream *s)
 {
 	struct broker *b = s->all->broker;
 	struct failure f = {0};
-	struct history_query q = {.after = s->cursor, .scan = SCAN_EVENTS, .xml = s->config.xml, .wants = wants, .fn = on_event,
-				  .userdata = s};
+	struct history_query q = {.after = s->cursor, .scan = SCAN_EVENTS, .xml = s->config.xml, .words = true, .wants = wants,
+				  .fn = on_event, .userdata = s};
 	int r;
 
 	if (s->cursor < broker_version(b)) {
@@ -306,40 +290,60 @@ static void arm(struct stream *s, bool on)
 	(void)sd_event_source_set_io_events(s->source, on ? EPOLLOUT : 0);
 }
 
-/* It may take long until the reader wants more: hold no more than that. */
-static void keep_rest(struct stream *s)
+/* Write what the socket takes of it. Return: how much that was; negative: the reader is gone. */
+static ssize_t send_some(struct stream *s, const char *data, size_t size)
 {
-	char *smaller;
+	size_t done = 0;
 
-	memmove(s->buffer, s->buffer + s->done, s->size - s->done);
-	s->size -= s->done;
-	s->done = 0;
-	smaller = realloc(s->buffer, s->size);
-	if (smaller) {
-		s->buffer = smaller;
-		s->room = s->size;
-	}
-}
-
-/* Return: 1 all is written, 0 the socket takes no more now, negative: the reader is gone. */
-static int flush(struct stream *s)
-{
-	while (s->done < s->size) {
-		ssize_t n = send(s->fd, s->buffer + s->done, s->size - s->done, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (done < size) {
+		ssize_t n = send(s->fd, data + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			keep_rest(s);
-			return 0;
-		}
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			break;
 		if (n < 0)
 			return -errno;
-		s->done += (size_t)n;
+		done += (size_t)n;
 	}
-	free(TAKE(s->buffer));
-	s->size = s->done = s->room = 0;
+	return (ssize_t)done;
+}
+
+/* What was left comes first. Return: 1 all is written, 0 the socket takes no more now, negative: the reader is gone. */
+static int flush_rest(struct stream *s)
+{
+	ssize_t n = send_some(s, s->rest + s->done, s->size - s->done);
+
+	if (n < 0)
+		return (int)n;
+	s->done += (size_t)n;
+	if (s->done < s->size)
+		return 0;
+	free(TAKE(s->rest));
+	s->size = s->done = 0;
 	return 1;
+}
+
+static int flush_out(struct stream *s)
+{
+	const struct writer *out = &s->all->out;
+	ssize_t n = send_some(s, out->data, out->size);
+
+	if (n < 0)
+		return (int)n;
+	if ((size_t)n == out->size)
+		return 1;
+	keep(s, out->data + n, out->size - (size_t)n);
+	return s->failed ? -ENOMEM : 0;
+}
+
+/* A line of its own accord, behind whatever waits; it goes when its turn comes. */
+static void keep_mark(struct stream *s)
+{
+	keep(s, s->all->out.data, s->all->out.size);
+	writer_reset(&s->all->out, OUT_KEPT);
+	if (!s->armed)
+		get_ready(s);
 }
 
 static void on_heartbeat(struct timer *t, void *userdata)
@@ -354,9 +358,9 @@ static void on_heartbeat(struct timer *t, void *userdata)
 	 */
 	if (silent < wait) {
 		wait -= silent;
-	} else if (s->phase == FOLLOW && !s->buffer) {
+	} else if (s->phase == FOLLOW && !s->rest) {
 		put_bookmark(s);
-		get_ready(s);
+		keep_mark(s);
 	}
 	timer_in(clock, &s->heartbeat, wait, on_heartbeat, s);
 }
@@ -364,17 +368,20 @@ static void on_heartbeat(struct timer *t, void *userdata)
 /* Make what fits, write what the socket takes; then wait for one of the two. A bufferful at a time: others want theirs. */
 static void pump(struct stream *s)
 {
+	struct writer *out = &s->all->out;
 	bool more = true;
 	int r;
 
-	if (s->phase != ENDING && !s->buffer)
+	if (s->rest) {
+		r = flush_rest(s);
+	} else if (s->phase == ENDING) {
+		r = 1;
+	} else {
 		more = s->phase == SNAPSHOT ? make_snapshot(s) : make_events(s);
-	if (s->failed) {
-		end_stream(s);
-		return;
+		r = s->failed ? -ENOMEM : flush_out(s);
+		writer_reset(out, OUT_KEPT);
 	}
-	r = flush(s);
-	if (r < 0 || (r > 0 && s->phase == ENDING)) {
+	if (r < 0 || s->failed || (r > 0 && s->phase == ENDING)) {
 		end_stream(s);
 		return;
 	}
@@ -389,9 +396,9 @@ static int on_work(sd_event_source *source, int fd, uint32_t revents, void *user
 	eventfd_t value;
 	struct clock *clock = broker_clock(all->broker);
 	uint64_t began = clock_monotonic(clock);
-	size_t n = all->n;
+	size_t n = all->n > TURN_BUFFERS ? all->n : TURN_BUFFERS;
 
-	/* Each at most once, or time would stand still where it is virtual. */
+	/* So many at most, or time would stand still where it is virtual. */
 	while (all->ready && n-- > 0 && clock_monotonic(clock) - began < TURN_TIME) {
 		struct stream *s = all->ready;
 
@@ -426,7 +433,7 @@ static void on_events(struct event *const *events, size_t n, void *userdata)
 
 	/* From the loop: a listener shall be quick. Those that still write come by themselves. */
 	DL_FOREACH(all->first, s)
-	if (!s->buffer)
+	if (!s->rest)
 		get_ready(s);
 }
 
@@ -468,6 +475,7 @@ void streams_free(struct streams *all)
 		close(all->work_fd);
 	for (size_t i = 0; i < LINES_KEPT; i++)
 		stream_line_clear(&all->lines[i]);
+	writer_clear(&all->out);
 	free(all->source);
 	free(all);
 }
@@ -525,8 +533,7 @@ void stream_end_access_changed(struct stream *s)
 		return;
 	put_mark(s, "AccessChanged", NULL, 0);
 	s->phase = ENDING;
-	if (!s->armed)
-		get_ready(s);
+	keep_mark(s);
 }
 
 void stream_free(struct stream *s)
@@ -537,7 +544,7 @@ void stream_free(struct stream *s)
 	timer_clear(&s->heartbeat);
 	sd_event_source_disable_unref(s->source);
 	close(s->fd);
-	free(s->buffer);
+	free(s->rest);
 	DL_DELETE(s->all->first, s);
 	s->all->n--;
 	free(s);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "broker.h"
+#include "util/writer.h"
 
 /*
  * A client's place in history, written to its socket at its own pace: CloudEvents, one JSON object a line.
@@ -46,19 +47,17 @@ void stream_free(struct stream *s);
 char *stream_source(const char *epoch);
 /* The line of an event, around the number that each reader has of its own. */
 struct stream_line {
-	uint64_t version;
+	uint64_t version; /* 0: none */
 	bool xml;
-	char *head, *tail; /* the tail with its end of line */
-	size_t head_size, tail_size;
+	struct writer text;
+	size_t split; /* where the number belongs */
 };
-/* 0, or -ENOMEM. */
-int stream_line_event(const char *source, const struct event *e, bool xml, struct stream_line *ret);
+/* Replaces what @line was. 0, or -ENOMEM: it is none then. */
+int stream_line_event(const char *source, const struct event *e, bool xml, struct stream_line *line);
+void stream_line_put(struct writer *w, const struct stream_line *line, uint64_t sequence);
 void stream_line_clear(struct stream_line *line);
-/*
- * One line, with its end of line. @sequence goes in; owned by the caller; NULL: no memory.
- */
-char *stream_line_snapshot(const char *source, const char *id, uint64_t now, const struct object *o, bool xml,
-			   uint64_t sequence, size_t *ret_size);
+void stream_line_snapshot(struct writer *w, const char *source, const char *id, uint64_t now, const struct object *o, bool xml,
+			  uint64_t sequence);
 /* @type: "Bookmark" (number: version), "Gone" (number: oldest version), "AccessChanged". */
-char *stream_line_mark(const char *source, const char *id, uint64_t now, const char *type, const char *key, uint64_t number,
-		       uint64_t sequence, size_t *ret_size);
+void stream_line_mark(struct writer *w, const char *source, const char *id, uint64_t now, const char *type, const char *key,
+		      uint64_t number, uint64_t sequence);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "utf8.h"
+#include "writer.h"
 
 static void item_clear(struct vdict_item *item)
 {
@@ -228,6 +229,50 @@ struct json_object *vdict_to_json(const struct vdict *d)
 			return NULL;
 		}
 	return o;
+}
+
+static void write_item(struct writer *w, const struct vdict_item *item)
+{
+	switch (item->type) {
+	case 's':
+		write_string(w, item->s);
+		break;
+	case 'b':
+		write_bool(w, item->b);
+		break;
+	case 'i':
+		write_signed(w, item->i);
+		break;
+	case 'u':
+		write_number(w, item->u);
+		break;
+	case 'x':
+		write_signed(w, item->x);
+		break;
+	case 't':
+		write_number(w, item->t);
+		break;
+	case 'd':
+		write_double(w, item->d);
+		break;
+	case 'a':
+		write_strings(w, item->a);
+		break;
+	}
+}
+
+void vdict_write(struct writer *w, const struct vdict *d)
+{
+	write_literal(w, "{");
+	for (size_t i = 0; d && i < d->n; i++) {
+		if (i > 0)
+			write_literal(w, ",");
+		/* Some keys are a hypervisor's words. */
+		write_string(w, d->items[i].key);
+		write_literal(w, ":");
+		write_item(w, &d->items[i]);
+	}
+	write_literal(w, "}");
 }
 
 static int item_from_json(struct vdict *d, const char *key, char type, struct json_object *v)

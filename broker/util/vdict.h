@@ -6,6 +6,7 @@
 #include "macros.h"
 
 struct json_object;
+struct writer;
 
 /*
  * A small dictionary of typed values: the details of an event, the options of a call. Keys are unique, in the
@@ -60,6 +61,7 @@ uint64_t vdict_t(const struct vdict *d, const char *key, uint64_t missing);
  * alone would not give the same D-Bus types back. A 64-bit "unknown" time stays the number here.
  */
 struct json_object *vdict_to_json(const struct vdict *d);
+void vdict_write(struct writer *w, const struct vdict *d); /* NULL: an empty one */
 char *vdict_types(const struct vdict *d);
 /* -EINVAL when they do not fit together. */
 int vdict_from_json(struct json_object *o, const char *types, struct vdict **ret);

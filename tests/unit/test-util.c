@@ -4,7 +4,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <json-c/json.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #include "util/utf8.h"
 #include "util/vdict.h"
 #include "util/workers.h"
+#include "util/writer.h"
 
 static void utf8_refuses_what_sd_bus_refuses(void **state)
 {
@@ -79,7 +82,8 @@ static void vdict_keeps_types_through_json(void **state)
 	_cleanup_(vdict_freep) struct vdict *d = vdict_new(), *e = NULL, *c = NULL;
 	_cleanup_(freep) char *types = NULL;
 	const char *const strings[] = {"x", "y\xff", NULL};
-	struct json_object *o;
+	struct json_object *o, *written;
+	struct writer w = {0};
 
 	assert_int_equal(vdict_set_s(d, "s", "v\xfe"), 0);
 	assert_int_equal(vdict_set_b(d, "b", true), 0);
@@ -93,6 +97,15 @@ static void vdict_keeps_types_through_json(void **state)
 	types = vdict_types(d);
 	assert_string_equal(types, "ssiuxtda");
 	o = vdict_to_json(d);
+	vdict_write(&w, d);
+	write_bytes(&w, "", 1);
+	written = json_tokener_parse(w.data);
+	assert_true(json_object_equal(o, written));
+	json_object_put(written);
+	writer_reset(&w, SIZE_MAX);
+	vdict_write(&w, NULL);
+	assert_memory_equal(w.data, "{}", w.size);
+	writer_clear(&w);
 	c = vdict_copy(d);
 	assert_int_equal(vdict_from_json(o, types, &e), 0);
 	assert_string_equal(vdict_s(e, "s", NULL), "v\xef\xbf\xbd");
@@ -119,6 +132,79 @@ static void vdict_keeps_types_through_json(void **state)
 		assert_null(none);
 		json_object_put(o);
 	}
+}
+
+/* Against json-c, which knows the rules. */
+static void writer_writes_json(void **state)
+{
+	struct writer w = {0};
+	struct json_object *o;
+	char all[128 + 8], text[40];
+	static const double doubles[] = {0, -0.5, 33.3, 1e300, 1.0 / 3, 100, 5e-324};
+	static const int64_t numbers[] = {0, 1, -1, 9, 10, INT64_MAX, INT64_MIN};
+	static char *const lists[][4] = {{NULL}, {(char *)"", NULL}, {(char *)"a\"", (char *)"b", (char *)"\xc3\xa4", NULL}};
+
+	/* every letter of ASCII, and what comes before and behind it */
+	strcpy(all, "x");
+	for (int c = 1; c < 128; c++)
+		all[c] = (char)c;
+	strcpy(all + 128, "\xc3\xa4\xf0\x9f\x98\x80");
+	for (size_t from = 0; all[from]; from++) {
+		o = json_object_new_string(all + from);
+		writer_reset(&w, SIZE_MAX);
+		write_string(&w, all + from);
+		write_bytes(&w, "", 1);
+		assert_string_equal(w.data, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+		json_object_put(o);
+	}
+	for (size_t i = 0; i < ELEMENTS(numbers); i++) {
+		snprintf(text, sizeof(text), "%" PRIi64 "%" PRIu64, numbers[i], (uint64_t)numbers[i]);
+		writer_reset(&w, 0);
+		assert_null(w.data);
+		write_signed(&w, numbers[i]);
+		write_number(&w, (uint64_t)numbers[i]);
+		write_bytes(&w, "", 1);
+		assert_string_equal(w.data, text);
+	}
+	for (size_t i = 0; i < ELEMENTS(doubles); i++) {
+		writer_reset(&w, SIZE_MAX);
+		write_double(&w, doubles[i]);
+		write_bytes(&w, "", 1);
+		assert_true(strtod(w.data, NULL) == doubles[i]);
+	}
+	writer_reset(&w, SIZE_MAX);
+	write_double(&w, 33.3);
+	write_double(&w, NAN);
+	write_double(&w, INFINITY);
+	write_bool(&w, true);
+	write_bool(&w, false);
+	write_bytes(&w, "", 1);
+	assert_string_equal(w.data, "33.300truefalse");
+	writer_reset(&w, SIZE_MAX);
+	write_literal(&w, "{");
+	for (size_t i = 0; i < ELEMENTS(lists); i++) {
+		write_key(&w, "list");
+		write_strings(&w, lists[i]);
+	}
+	write_literal(&w, "}");
+	write_bytes(&w, "", 1);
+	assert_string_equal(w.data, "{\"list\":[],\"list\":[\"\"],\"list\":[\"a\\\"\",\"b\",\"\xc3\xa4\"]}");
+	writer_clear(&w);
+	/* grows to whatever is asked for, and keeps what it has */
+	for (unsigned i = 0; i < 100000; i++)
+		write_number(&w, i % 10);
+	assert_int_equal(w.size, 100000);
+	for (unsigned i = 0; i < 100000; i++)
+		assert_int_equal(w.data[i], '0' + i % 10);
+	writer_reset(&w, 100);
+	assert_null(w.data);
+	/* what is too much is noticed, once and for all */
+	write_literal(&w, "a");
+	write_bytes(&w, NULL, SIZE_MAX - 1000);
+	assert_true(w.failed);
+	writer_reset(&w, SIZE_MAX);
+	assert_false(w.failed);
+	writer_clear(&w);
 }
 
 static char order[32];
@@ -324,6 +410,7 @@ int main(void)
 		cmocka_unit_test(utf8_refuses_what_sd_bus_refuses),
 		cmocka_unit_test(errors_have_names),
 		cmocka_unit_test(vdict_keeps_types_through_json),
+		cmocka_unit_test(writer_writes_json),
 		cmocka_unit_test(virtual_clock_runs_timers_in_order),
 		cmocka_unit_test(real_clock_fires),
 		cmocka_unit_test(queue_keeps_order_and_bounds),
