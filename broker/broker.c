@@ -9,9 +9,12 @@
 #include <unistd.h>
 #include <utlist.h>
 
-/* Reports that may wait for the loop before threads that post more have to wait, and how many make one turn. */
+/*
+ * Reports that may wait for the loop before threads that post more have to wait, and how many make one turn: so few that
+ * calls are answered in between, and so many that the transaction that they share costs little.
+ */
 #define QUEUE_LIMIT 8192
-#define QUEUE_BATCH 512
+#define QUEUE_BATCH 128
 
 /* An answer that waits for the flush. */
 struct ended {

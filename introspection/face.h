@@ -235,7 +235,8 @@ struct signals {
 	uint64_t told;	    /* every event up to this version was sent, or went before us */
 	bool held;	    /* back: our write queue is over its bound */
 	bool loud;	    /* and that was said */
-	uint64_t held_since;
+	uint64_t held_since; /* monotonic µs */
+	uint64_t moved_at;   /* monotonic µs: when the queue was last seen to change */
 	uint64_t queued;     /* while held: messages in our queue when looked at last */
 	struct timer drain, bookmark;
 	struct progress_entry *progress;

@@ -13,13 +13,14 @@
  * there: what comes stays in history alone, and is sent from there once the queue is below QUEUE_LOW. So a bus that is
  * stuck costs bounded memory, slows nobody else, and loses nothing that is still in history.
  */
-#define QUEUE_HIGH 4096u
-#define QUEUE_LOW 512u
+#define QUEUE_HIGH 512u /* answers wait behind what is there */
+#define QUEUE_LOW 256u
 #define DRAIN_INTERVAL (20 * USEC_PER_MSEC) /* while the bus takes nothing */
-#define DRAIN_SOON (2 * USEC_PER_MSEC)	     /* while it does */
-#define DRAIN_EVENTS 1024u
-/* A burst holds for a moment and nobody needs to know; a bus that is stuck is another thing. */
-#define LOUD_AFTER (1 * USEC_PER_SEC)
+#define DRAIN_SOON (1 * USEC_PER_MSEC)	     /* while it does */
+#define DRAIN_EVENTS 128u		     /* of one turn of the loop */
+/* A burst holds for a moment and nobody needs to know; a bus that is stuck is another thing, or one that falls far behind. */
+#define LOUD_STUCK (1 * USEC_PER_SEC)
+#define LOUD_AFTER (10 * USEC_PER_SEC)
 #define BOOKMARK_AFTER (100 * USEC_PER_MSEC)
 
 /* ---- sending ------------------------------------------------------------------------------------------------- */
@@ -135,6 +136,16 @@ static int send_event(struct face *f, const struct event *e, const char *interfa
 	return r < 0 ? r : signals_send(f, m, e, NULL);
 }
 
+static bool anybody_hears(const struct face *f)
+{
+	if (!f->config.private_signals)
+		return true;
+	for (const struct peer *p = f->peers; p; p = p->hh.next)
+		if (p->subscription)
+			return true;
+	return false;
+}
+
 static int tell(struct face *f, const struct event *e)
 {
 	bool added = strcmp(e->name, "Added") == 0, removed = strcmp(e->name, "Removed") == 0;
@@ -142,6 +153,11 @@ static int tell(struct face *f, const struct event *e)
 	const char *interface = interface_of(e->kind, buf, sizeof(buf));
 	int r = 0, k;
 
+	if (!anybody_hears(f)) {
+		if (e->kind == KIND_JOB)
+			progress_forget(f, e->path, removed);
+		return 0;
+	}
 	/* When one can't be sent the next is tried all the same: whoever gets it sees by its version what is missing. */
 	if (added)
 		r = send_interfaces_added(f, e, interface);
@@ -284,7 +300,7 @@ static void hold(struct face *f)
 
 	s->held = true;
 	s->loud = false;
-	s->held_since = clock_monotonic(f->clock);
+	s->held_since = s->moved_at = clock_monotonic(f->clock);
 	s->queued = queued(f);
 	timer_in(f->clock, &s->drain, DRAIN_SOON, on_drain, f);
 }
@@ -333,16 +349,24 @@ static void on_drain(struct timer *t, void *userdata)
 	struct signals *s = &f->signals;
 	struct draining d = {.face = f};
 	_cleanup_(failure_clear) struct failure failure = {0};
-	uint64_t n = queued(f);
+	uint64_t n = queued(f), now = clock_monotonic(f->clock);
 	bool moves = n != s->queued;
 	int r;
 
-	if (!s->loud && clock_monotonic(f->clock) - s->held_since >= LOUD_AFTER) {
+	if (moves)
+		s->moved_at = now;
+	if (!s->loud && now - s->moved_at >= LOUD_STUCK) {
 		s->loud = true;
 		log_id(LOG_WARNING, LOG_ID_SIGNALS_HELD,
 		       "the bus has not taken %" PRIu64 " messages for a second: signals after version %" PRIu64
 		       " are held back until it does; some client does not read its signals. GetEvents and streams go on",
 		       n, s->told);
+	} else if (!s->loud && now - s->held_since >= LOUD_AFTER) {
+		s->loud = true;
+		log_id(LOG_WARNING, LOG_ID_SIGNALS_HELD,
+		       "the bus takes signals more slowly than events happen: those after version %" PRIu64 " of %" PRIu64
+		       " are held back until it does. GetEvents and streams go on",
+		       s->told, broker_version(f->broker));
 	}
 	if (n < QUEUE_LOW) {
 		struct history_query q = {.after = s->told, .scan = DRAIN_EVENTS, .fn = drain_one, .userdata = &d};
@@ -362,7 +386,7 @@ static void on_drain(struct timer *t, void *userdata)
 		}
 	}
 	s->queued = queued(f);
-	timer_in(f->clock, &s->drain, d.n > 0 || moves ? DRAIN_SOON : DRAIN_INTERVAL, on_drain, f);
+	timer_in(f->clock, &s->drain, s->queued < QUEUE_LOW ? 0 : d.n > 0 || moves ? DRAIN_SOON : DRAIN_INTERVAL, on_drain, f);
 }
 
 /* ---- from the broker ----------------------------------------------------------------------------------------- */

@@ -22,14 +22,14 @@ struct queue_item {
 };
 
 struct queue_ops {
-	/* Loop's thread: items come one by one, owned by the callee; drained() after each batch. */
+	/* Loop's thread: items come one by one, owned by the callee; drained() after each batch, which ends early when it takes long. */
 	void (*item)(struct queue_item *item, void *userdata);
 	void (*drained)(void *userdata);
 	/* Any thread: an item that will never be delivered. */
 	void (*drop)(struct queue_item *item);
 };
 
-/* @limit: items waiting before pushers wait. @batch: at most so many items between two drained(). */
+/* @limit: items waiting, besides those of one batch, before pushers wait. @batch: at most so many items between two drained(). */
 int queue_new(sd_event *event, const struct queue_ops *ops, void *userdata, size_t limit, size_t batch,
 	      struct queue **ret);
 struct queue *queue_ref(struct queue *q);

@@ -13,6 +13,7 @@
 #include "history-kit.h"
 #include "util/log.h"
 #include "util/vdict.h"
+#include "util/writer.h"
 
 /* What an honest day brings: append, commit, read, restart. How it ends badly is in test-history-crash.c. */
 
@@ -151,6 +152,52 @@ static void ask(struct kit *k)
 	c.enough = 1000000;
 	assert_int_equal(history_read_some(k->history, &q, &reached, &f), 0);
 	assert_int_equal(c.given, 9); /* the fourth was taken, though not counted */
+}
+
+/* Properties and details of all events, however they come. */
+static int put_into_words(struct event *e, void *userdata)
+{
+	struct writer *w = userdata;
+
+	assert_true((e->words.props != NULL) == (e->props == NULL));
+	if (e->words.props) {
+		write_bytes(w, e->words.props, e->words.props_size);
+		write_bytes(w, e->words.details, e->words.details_size);
+	} else {
+		props_write(w, e->props);
+		vdict_write(w, e->details);
+	}
+	return HISTORY_MORE;
+}
+
+static void test_words(void **state)
+{
+	struct kit *k = *state;
+	struct writer made = {0}, parsed = {0}, words = {0};
+	struct history_query q = {.scan = SIZE_MAX, .fn = put_into_words};
+	struct failure f = {0};
+	uint64_t reached;
+
+	kit_open(k);
+	kit_events(k, 100, 7);
+	q.userdata = &made;
+	assert_int_equal(history_read_some(k->history, &q, &reached, &f), 0);
+	kit_close(k);
+	kit_open(k);
+	q.userdata = &parsed;
+	assert_int_equal(history_read_some(k->history, &q, &reached, &f), 0);
+	q.userdata = &words;
+	q.words = true;
+	assert_int_equal(history_read_some(k->history, &q, &reached, &f), 0);
+	assert_true(made.size > 100 * 100);
+	assert_int_equal(made.size, words.size);
+	assert_memory_equal(made.data, words.data, words.size);
+	assert_int_equal(parsed.size, words.size);
+	assert_memory_equal(parsed.data, words.data, words.size);
+	writer_clear(&made);
+	writer_clear(&parsed);
+	writer_clear(&words);
+	kit_close(k);
 }
 
 static void test_read_some(void **state)
@@ -385,7 +432,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(fresh), T(read), T(read_some), T(restart), T(objects), T(memory), T(big_batch), T(busy), T(places),
+		T(fresh), T(read), T(read_some), T(words), T(restart), T(objects), T(memory), T(big_batch), T(busy),
+		T(places),
 	};
 
 	(void)log_set_target_name("null");
