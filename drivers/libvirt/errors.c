@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "errors.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "util/utf8.h"
@@ -35,8 +36,8 @@ enum vireo_error lv_error_map(const virError *e)
 		/* The wire's own failures; a system error of the hypervisor's has another domain. */
 		if (e->domain == VIR_FROM_RPC || e->domain == VIR_FROM_REMOTE)
 			return VIREO_DISCONNECTED;
-		/* the test driver has no code for it */
-		if (says(e, "is already running"))
+		/* the test driver has no code for it: "is already running", "domain 'x' not running", "… not paused" */
+		if (e->domain == VIR_FROM_TEST && (says(e, "running") || says(e, "not paused")))
 			return VIREO_INVALID_STATE;
 		/* nor has cloning for the name of a volume */
 		return e->domain == VIR_FROM_STORAGE && says(e, "already in use") ? VIREO_ALREADY_EXISTS : VIREO_OPERATION_FAILED;
@@ -66,7 +67,8 @@ enum vireo_error lv_error_map(const virError *e)
 	case VIR_ERR_XML_INVALID_SCHEMA:
 		return VIREO_INVALID_XML;
 	case VIR_ERR_INVALID_ARG:
-		return VIREO_INVALID_ARGS;
+		/* "disk 'x' not found in domain" */
+		return says(e, "not found in domain") ? VIREO_NOT_FOUND : VIREO_INVALID_ARGS;
 	case VIR_ERR_OPERATION_TIMEOUT:
 	case VIR_ERR_AGENT_UNRESPONSIVE:
 		return VIREO_TIMEOUT;
@@ -124,6 +126,14 @@ bool lv_error_is_gone(enum kind kind)
 	default:
 		return false;
 	}
+}
+
+bool lv_error_is_no_file(void)
+{
+	const virError *e = virGetLastError();
+
+	/* libvirt puts errno there, on the wire too */
+	return e && e->code == VIR_ERR_SYSTEM_ERROR && e->int1 == ENOENT;
 }
 
 bool lv_error_is_unsupported(void)

@@ -20,5 +20,7 @@ char *lv_error_text(void);
 
 /* Did the last call on this thread fail because there is no such thing? */
 bool lv_error_is_gone(enum kind kind);
+/* … because a file that it needed is not there? */
+bool lv_error_is_no_file(void);
 /* … because this hypervisor has no such function? */
 bool lv_error_is_unsupported(void);

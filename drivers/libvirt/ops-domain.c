@@ -124,6 +124,9 @@ static int pm_wakeup(struct lv_op *op, struct failure *f)
 
 static int managed_save_remove(struct lv_op *op, struct failure *f)
 {
+	/* Some say nothing when there is none, some that a file of theirs is missing. */
+	if (virDomainHasManagedSaveImage(op->handle, 0) == 0)
+		return failure_set(f, VIREO_INVALID_STATE, "Domain '%s' has no managed save.", op->r->name);
 	return lv_result(virDomainManagedSaveRemove(op->handle, 0), f);
 }
 

@@ -65,6 +65,7 @@ static int restore(struct lv_op *op, struct failure *f)
 	const char *xml = option(op, "xml");
 	unsigned flags = lv_flags(op, table);
 	_cleanup_(freep) char *saved = NULL;
+	bool missing;
 	sd_id128_t uuid;
 	int r = need_absolute(op, f);
 
@@ -74,6 +75,7 @@ static int restore(struct lv_op *op, struct failure *f)
 		return lv_failure(f);
 	/* The call doesn't say which domain it has restored; the file does. */
 	saved = virDomainSaveImageGetXMLDesc(conn, op->r->text, 0);
+	missing = !saved && lv_error_is_no_file();
 	if (flags || xml)
 		r = virDomainRestoreFlags(conn, op->r->text, xml, flags);
 	else
@@ -82,7 +84,12 @@ static int restore(struct lv_op *op, struct failure *f)
 		result->uuid = uuid;
 		result->kind = KIND_DOMAIN;
 	}
-	return lv_result(r, f);
+	/* a disk of the domain may be missing as well: that is another matter */
+	missing = missing && r < 0 && lv_error_is_no_file();
+	r = lv_result(r, f);
+	if (missing)
+		r = f->error = VIREO_NOT_FOUND;
+	return r;
 }
 
 static int dump(struct lv_op *op, struct failure *f)
@@ -225,7 +232,9 @@ static int migrate(struct lv_op *op, struct failure *f)
 	there = lv_open_one(op->r->text);
 	if (!there) {
 		r = lv_failure(f);
-		/* it is the other one that cannot be reached */
+		/* it is the other one that cannot be reached, or a URI that no driver takes */
+		if (virGetLastErrorCode() == VIR_ERR_NO_CONNECT)
+			r = VIREO_INVALID_URI;
 		return f->error = r == VIREO_DISCONNECTED ? VIREO_OPERATION_FAILED : r;
 	}
 	lv_follow(op, LV_FOLLOW_JOB, true);

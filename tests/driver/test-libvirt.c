@@ -218,6 +218,15 @@ static void test_errors(void **state)
 		{{.code = VIR_ERR_OPERATION_FAILED, .message = (char *)"operation failed: domain 'x' already exists with uuid 0"},
 		 VIREO_ALREADY_EXISTS},
 		{{.code = VIR_ERR_OPERATION_FAILED, .message = (char *)"operation failed: else"}, VIREO_OPERATION_FAILED},
+		{{.code = VIR_ERR_INTERNAL_ERROR, .domain = VIR_FROM_TEST, .message = (char *)"internal error: domain 'test' not running"},
+		 VIREO_INVALID_STATE},
+		{{.code = VIR_ERR_INTERNAL_ERROR, .domain = VIR_FROM_TEST, .message = (char *)"internal error: domain 'test' not paused"},
+		 VIREO_INVALID_STATE},
+		{{.code = VIR_ERR_INTERNAL_ERROR, .domain = VIR_FROM_QEMU, .message = (char *)"internal error: process exited: not running"},
+		 VIREO_OPERATION_FAILED},
+		{{.code = VIR_ERR_INVALID_ARG, .domain = VIR_FROM_QEMU, .message = (char *)"invalid argument: disk 'vdz' not found in domain"},
+		 VIREO_NOT_FOUND},
+		{{.code = VIR_ERR_INVALID_ARG}, VIREO_INVALID_ARGS},
 		{{.code = 9999}, VIREO_OPERATION_FAILED},
 	};
 
