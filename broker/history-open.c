@@ -62,6 +62,8 @@ int history_set_aside(struct history *h, char **ret)
 	_cleanup_(freep) char *path = store_path(h), *aside = NULL;
 	time_t now = (time_t)(clock_realtime(h->clock) / USEC_PER_SEC);
 	char stamp[32];
+	bool any = false;
+	struct stat st;
 	struct tm tm;
 
 	if (!path)
@@ -85,11 +87,18 @@ int history_set_aside(struct history *h, char **ret)
 
 		if (!from || !to)
 			return -ENOMEM;
-		if (rename(from, to) < 0 && errno != ENOENT)
-			return -errno;
+		if (rename(from, to) < 0) {
+			if (errno != ENOENT)
+				return -errno;
+			continue;
+		}
+		/* The log stays, empty, and the index says nothing by itself. */
+		any = any || i == 0 || (i == 1 && stat(to, &st) == 0 && st.st_size > 0);
 	}
+	if (!any)
+		return 0;
 	*ret = TAKE(aside);
-	return 0;
+	return 1;
 }
 
 static void sync_directory(const char *directory)
@@ -179,9 +188,8 @@ static int set_aside_and_begin(struct history *h, struct state_values *v, const 
 				   "the history %s is damaged (%s), and it cannot be set aside: %s", path, why,
 				   strerror(-r));
 	log_id(LOG_CRIT, LOG_ID_STORE_DAMAGED,
-	       "The history in %s cannot be used: %s. What there is was set aside as %s, and a new epoch begins: clients "
-	       "have to list anew.",
-	       h->directory, why, aside);
+	       "The history in %s cannot be used: %s. %s%s, and a new epoch begins: clients have to list anew.", h->directory,
+	       why, aside ? "What there is was set aside as " : "There is nothing to be set aside", aside ? aside : "");
 	return begin(h, v, path, f);
 }
 
@@ -227,7 +235,7 @@ static int take_up(struct history *h, struct state_values *v, const char *path, 
 	if (rc == SQLITE_OK)
 		rc = history_load_objects(h);
 	if (store_is_damage(rc)) {
-		*ret_why = "it is damaged";
+		*ret_why = rc == SQLITE_FORMAT ? "another version of Vireo wrote it" : "it is damaged";
 		return 0;
 	}
 	if (rc != SQLITE_OK)

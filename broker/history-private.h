@@ -207,14 +207,15 @@ void history_damaged(struct history *h, const char *how);
 /* history-open.c */
 int history_open_directory(struct history *h, const char *boot_id, struct failure *f);
 int history_new_epoch(struct history *h);
-/* Rename the closed store and what belongs to it. @ret: its new name, owned by the caller. 0 or -errno. */
+/* Rename the closed store and what belongs to it. @ret: its new name, owned by the caller. 1; 0: there is none; or -errno. */
 int history_set_aside(struct history *h, char **ret);
 
 /* history-read.c */
 /* Read the objects into h->kept. An SQLite result code. */
 int history_load_objects(struct history *h);
 
-/* history-store.c and history-write.c. All return an SQLite result code; damage is SQLITE_CORRUPT, however it showed. */
+/* history-store.c and history-write.c. All return an SQLite result code; damage is SQLITE_CORRUPT, however it showed, and another
+ * version's schema SQLITE_FORMAT. */
 static inline bool store_is_damage(int rc)
 {
 	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB || (rc & 0xff) == SQLITE_FORMAT;

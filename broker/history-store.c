@@ -192,10 +192,11 @@ static int check_schema(struct store *s)
 		rc = number(s->db, "PRAGMA user_version", &version);
 	if (rc != SQLITE_OK)
 		return rc;
-	if (application != APPLICATION_ID || version != HISTORY_SCHEMA) {
-		log_warning("%s: not a history of this version of Vireo (application id %#" PRIx64 ", schema %" PRId64 ")",
-			    s->path, (uint64_t)application, version);
-		return SQLITE_CORRUPT;
+	if (application != APPLICATION_ID)
+		return SQLITE_NOTADB;
+	if (version != HISTORY_SCHEMA) {
+		log_warning("%s: has the schema %" PRId64 ", and this version of Vireo knows %d", s->path, version, HISTORY_SCHEMA);
+		return SQLITE_FORMAT;
 	}
 	rc = sqlite3_prepare_v2(s->db, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid", -1, &st,
 				NULL);
@@ -378,7 +379,7 @@ int store_open(struct store *s, const char *path, bool create, struct store_meta
 		return SQLITE_OK;
 	}
 	store_close(s);
-	return store_is_circumstance(rc) ? rc : SQLITE_CORRUPT;
+	return store_is_circumstance(rc) || rc == SQLITE_FORMAT ? rc : SQLITE_CORRUPT;
 }
 
 void store_close(struct store *s)

@@ -240,7 +240,7 @@ void history_damaged(struct history *h, const char *how)
 	log_id(LOG_CRIT, LOG_ID_STORE_DAMAGED,
 	       "The history in %s turned out to be damaged (%s). It was set aside as %s, and is begun anew from memory: "
 	       "events up to version %" PRIu64 " are gone.",
-	       h->directory, how, aside, h->ring_floor);
+	       h->directory, how, aside ? aside : "nothing, for it is gone", h->ring_floor);
 
 	memcpy(meta.epoch, h->epoch, sizeof(meta.epoch));
 	rc = store_open(&h->store, path, true, &meta);

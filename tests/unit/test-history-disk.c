@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -405,6 +406,32 @@ static void test_locked(void **state)
 	assert_int_equal(kit_count(k, 0), 200);
 }
 
+/* What the administrator reads is what happened: nothing that is newer is called damaged, nothing that is lost set aside. */
+static void test_words(void **state)
+{
+	struct kit *k = *state;
+	char *path = kit_path(k, "vireo.db");
+	sqlite3 *db = NULL;
+
+	kit_open(k);
+	kit_events(k, 10, 10);
+	kit_close(k);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 1000", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	kit_open(k);
+	assert_int_equal(logged("has the schema 1000, and this version of Vireo knows"), 1);
+	assert_int_equal(logged("cannot be used: another version of Vireo wrote it. What there is was set aside as"), 1);
+	assert_int_equal(logged("it is damaged"), 0);
+	kit_close(k);
+
+	assert_int_equal(unlink(path), 0);
+	kit_open(k);
+	assert_int_equal(logged("cannot be used: it is lost. There is nothing to be set aside, and a new epoch begins"), 1);
+	assert_int_equal(logged("set aside as"), 1);
+	free(path);
+}
+
 static void note(void **state)
 {
 	if (!have_mounts)
@@ -416,6 +443,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(note), T(full), T(full_and_killed), T(full_and_closed), T(full_at_start), T(error), T(locked),
+		T(words),
 	};
 	int out;
 
