@@ -90,6 +90,14 @@ class Service(unittest.TestCase):
         # it got as far as looking for the host
         self.assertIn('resolve', done.stdout)
 
+    def test_ssh_of_libvirt_under_the_filter(self):
+        """Which drops all capabilities first, whether there are any or not."""
+        if not shutil.which('ssh') or not shutil.which('virsh'):
+            self.skipTest('ssh or virsh is not installed')
+        done = run(*self.filtered(), 'virsh', '-c', 'qemu+ssh://nobody.invalid/system', 'list', timeout=60,
+                   env=dict(os.environ, LC_ALL='C'))
+        self.assertIn('resolve', done.stdout)
+
 
 if __name__ == '__main__':
     unittest.main(verbosity=2)
