@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <libvirt/virterror.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -357,6 +359,23 @@ static int upload_all(struct lv_op *op, virStreamPtr stream, uint64_t left, bool
 	return 0;
 }
 
+/*
+ * Ready does not mean ready for all of it: a pipe may have room for no more than a page, and a write that waits for its
+ * reader could not be cancelled. The descriptor is the client's, so whether it blocks is not ours to change.
+ */
+static ssize_t write_some(int fd, const char *data, size_t n)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -1;
+	if (S_ISSOCK(st.st_mode))
+		return send(fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && n > PIPE_BUF)
+		n = PIPE_BUF;
+	return write(fd, data, n);
+}
+
 static int write_chunk(struct lv_op *op, const char *data, size_t n, struct failure *f)
 {
 	while (n > 0) {
@@ -365,7 +384,7 @@ static int write_chunk(struct lv_op *op, const char *data, size_t n, struct fail
 
 		if (r != 0)
 			return r;
-		written = write(op->r->fd, data, n);
+		written = write_some(op->r->fd, data, n);
 		if (written < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (written < 0)
