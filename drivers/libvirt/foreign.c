@@ -95,6 +95,15 @@ static void begin(struct driver_connection *c, const struct suspect *s, enum ope
 
 /* ---- asking ----------------------------------------------------------------------------------------------- */
 
+/* The event that says so may be long over. */
+static void ask_ready(struct driver_connection *c, virDomainPtr dom, const struct suspect *s)
+{
+	_cleanup_(freep) char *raw = virDomainGetXMLDesc(dom, 0), *xml = utf8_dup(raw);
+
+	if (raw && xml && lv_xml_disk_is_ready(xml, s->disk))
+		lv_job_is_ready(c, s->uuid, s->disk);
+}
+
 static void ask_block(struct driver_connection *c, virDomainPtr dom, const struct suspect *s)
 {
 	static const enum operation operations[] = {
@@ -109,8 +118,11 @@ static void ask_block(struct driver_connection *c, virDomainPtr dom, const struc
 
 	if (virDomainGetBlockJobInfo(dom, s->disk, &info, 0) != 1)
 		return;
-	if (info.type >= 0 && (size_t)info.type < ELEMENTS(operations) && operations[info.type] != OP_NONE)
-		begin(c, s, operations[info.type], true);
+	if (info.type < 0 || (size_t)info.type >= ELEMENTS(operations) || operations[info.type] == OP_NONE)
+		return;
+	begin(c, s, operations[info.type], true);
+	if (info.end > 0 && info.cur == info.end)
+		ask_ready(c, dom, s);
 }
 
 static void ask_domain(struct driver_connection *c, virDomainPtr dom, const struct suspect *s)

@@ -416,6 +416,18 @@ void lv_job_block_event(struct driver_connection *c, virDomainPtr dom, const cha
 	pthread_mutex_unlock(&c->lock);
 }
 
+void lv_job_is_ready(struct driver_connection *c, sd_id128_t uuid, const char *disk)
+{
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next)
+		if (op->follow == LV_FOLLOW_BLOCK && sd_id128_equal(op->r->uuid, uuid) && strcmp(op->r->text, disk) == 0) {
+			op->ready = true;
+			op->poll_at = 0;
+			lv_wake_keeper(c, 0);
+		}
+	pthread_mutex_unlock(&c->lock);
+}
+
 void lv_job_domain_stopped(struct driver_connection *c, virDomainPtr dom, int detail)
 {
 	bool moved = detail == VIR_DOMAIN_EVENT_STOPPED_SAVED || detail == VIR_DOMAIN_EVENT_STOPPED_MIGRATED;

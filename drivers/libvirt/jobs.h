@@ -28,6 +28,8 @@ void lv_job_known_end(struct driver_connection *c, virDomainPtr dom, int end);
 bool lv_job_is_of(const struct lv_op *op, virDomainPtr dom);
 /* Under the lock: does an operation follow this block job, or, @disk NULL, a job of this domain as a whole? */
 bool lv_job_is_followed(struct driver_connection *c, sd_id128_t uuid, const char *disk);
+/* Not under the lock: this block job is known to be ready, by more than its event. */
+void lv_job_is_ready(struct driver_connection *c, sd_id128_t uuid, const char *disk);
 void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iteration);
 
 /* foreign.c: jobs that others began */

@@ -5,6 +5,7 @@
 
 #include "errors.h"
 #include "jobs.h"
+#include "util/utf8.h"
 #include "xml.h"
 
 /* Operations on domains that last: their call returns when they have ended, or an event ends them (block jobs). */
@@ -259,6 +260,24 @@ static int read_bandwidth(const struct lv_op *op, unsigned long *ret, struct fai
 	return 0;
 }
 
+/* A disk may be called by what is behind it too; events and jobs know it by its target name only. */
+static int find_disk(struct lv_op *op, struct failure *f)
+{
+	_cleanup_(freep) char *raw = virDomainGetXMLDesc(op->handle, 0), *xml = NULL;
+	char *target;
+
+	if (!raw)
+		return lv_failure(f);
+	xml = utf8_dup(raw);
+	target = xml && op->r->text ? lv_xml_find_disk(xml, op->r->text) : NULL;
+	if (!target)
+		return failure_set(f, VIREO_NOT_FOUND, "The domain has no disk '%s'.", op->r->text ? op->r->text : "");
+	/* nobody else looks at it before it is followed */
+	free(op->r->text);
+	op->r->text = target;
+	return 0;
+}
+
 static int begun(struct lv_op *op, int r, struct failure *f)
 {
 	return r < 0 ? lv_failure(f) : lv_block_begun(op, f);
@@ -270,7 +289,7 @@ static int block_pull(struct lv_op *op, struct failure *f)
 	unsigned long bandwidth;
 	int r = read_bandwidth(op, &bandwidth, f);
 
-	if (r != 0)
+	if (r != 0 || (r = find_disk(op, f)) != 0)
 		return r;
 	lv_follow(op, LV_FOLLOW_BLOCK, true);
 	if (base)
@@ -295,7 +314,7 @@ static int block_commit(struct lv_op *op, struct failure *f)
 	unsigned long bandwidth;
 	int r = read_bandwidth(op, &bandwidth, f);
 
-	if (r != 0)
+	if (r != 0 || (r = find_disk(op, f)) != 0)
 		return r;
 	if (!top)
 		flags |= VIR_DOMAIN_BLOCK_COMMIT_ACTIVE;
@@ -317,7 +336,7 @@ static int block_copy(struct lv_op *op, struct failure *f)
 	uint64_t bandwidth = vdict_t(op->r->options, "bandwidth", 0), buffer = vdict_t(op->r->options, "buffer-size", 0);
 	int r = lv_xml_check(op->r->text2, "disk", f);
 
-	if (r != 0)
+	if (r != 0 || (r = find_disk(op, f)) != 0)
 		return r;
 	if ((bandwidth > 0 && virTypedParamsAddULLong(&params.list, &params.n, &params.size, VIR_DOMAIN_BLOCK_COPY_BANDWIDTH,
 						      bandwidth) < 0) ||

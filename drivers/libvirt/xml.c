@@ -280,6 +280,56 @@ char **lv_xml_read_disks(const char *xml)
 	return list;
 }
 
+static bool attribute_is(xmlNodePtr n, const char *name, const char *wanted)
+{
+	_cleanup_(freep) char *value = dup_attribute(n, name);
+
+	return value && strcmp(value, wanted) == 0;
+}
+
+/* By its target name, or else by the file or device that is behind it. */
+static xmlNodePtr find_disk(xmlNodePtr root, const char *word)
+{
+	xmlNodePtr devices = find_child(root, "devices"), behind = NULL;
+
+	for (xmlNodePtr d = devices ? devices->children : NULL; d; d = d->next) {
+		xmlNodePtr source;
+
+		if (!is_element(d, "disk"))
+			continue;
+		if (attribute_is(find_child(d, "target"), "dev", word))
+			return d;
+		source = find_child(d, "source");
+		if (attribute_is(source, "file", word) || attribute_is(source, "dev", word))
+			behind = d;
+	}
+	return behind;
+}
+
+char *lv_xml_find_disk(const char *xml, const char *word)
+{
+	_cleanup_(free_doc) xmlDocPtr doc = NULL;
+	_cleanup_(freep) char *name = NULL;
+	xmlNodePtr disk;
+
+	if (!word[0] || read_named(xml, "domain", &doc, &name) < 0)
+		return NULL;
+	disk = find_disk(xmlDocGetRootElement(doc), word);
+	return disk ? dup_attribute(find_child(disk, "target"), "dev") : NULL;
+}
+
+bool lv_xml_disk_is_ready(const char *xml, const char *target)
+{
+	_cleanup_(free_doc) xmlDocPtr doc = NULL;
+	_cleanup_(freep) char *name = NULL;
+	xmlNodePtr disk;
+
+	if (read_named(xml, "domain", &doc, &name) < 0)
+		return false;
+	disk = find_disk(xmlDocGetRootElement(doc), target);
+	return disk && attribute_is(find_child(disk, "mirror"), "ready", "yes");
+}
+
 int lv_xml_read_uuid(const char *xml, sd_id128_t *ret)
 {
 	_cleanup_(free_doc) xmlDocPtr doc = NULL;

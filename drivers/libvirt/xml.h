@@ -33,6 +33,12 @@ int lv_xml_read_uuid(const char *xml, sd_id128_t *ret);
 /* Target names of a domain's disks: owned, NULL-terminated. NULL: no memory, or not understood. */
 char **lv_xml_read_disks(const char *xml);
 
+/* The target name, owned, of the disk of that name, or that has that file or device behind it. NULL: there is none. */
+char *lv_xml_find_disk(const char *xml, const char *word);
+
+/* Is there a copy of this disk, or a commit of its active layer, that waits for being completed? */
+bool lv_xml_disk_is_ready(const char *xml, const char *target);
+
 static inline void lv_uri_free(xmlURIPtr *uri)
 {
 	if (*uri)

@@ -164,6 +164,38 @@ static void test_other_xml(void **state)
 	free(v.format);
 }
 
+static void test_disks(void **state)
+{
+	static const char xml[] = "<domain><name>n</name><devices>"
+				  "<disk type='file'><source file='vdb'/><target dev='vda'/></disk>"
+				  "<disk type='file'><source file='/images/a'/><target dev='vdb'/>"
+				  "<mirror type='file' ready='yes'><source file='/images/b'/></mirror></disk>"
+				  "<disk type='block'><source dev='/dev/sda'/><target dev='vdc'/><mirror ready='abort'/></disk>"
+				  "<disk device='cdrom'/></devices></domain>";
+	static const struct {
+		const char *word, *target;
+	} cases[] = {
+		{"vda", "vda"},	      {"vdb", "vdb"},	{"/images/a", "vdb"}, {"/dev/sda", "vdc"},
+		{"/images/b", NULL}, {"", NULL}, {"vdd", NULL},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		_cleanup_(freep) char *target = lv_xml_find_disk(xml, cases[i].word);
+
+		if (cases[i].target)
+			assert_string_equal(target, cases[i].target);
+		else
+			assert_null(target);
+	}
+	assert_null(lv_xml_find_disk("<domain><name>n</name></domain>", "vda"));
+	assert_null(lv_xml_find_disk("<domain", "vda"));
+	assert_false(lv_xml_disk_is_ready(xml, "vda"));
+	assert_true(lv_xml_disk_is_ready(xml, "vdb"));
+	assert_false(lv_xml_disk_is_ready(xml, "vdc"));
+	assert_false(lv_xml_disk_is_ready(xml, "vdd"));
+	assert_false(lv_xml_disk_is_ready("<domain", "vdb"));
+}
+
 static void test_check(void **state)
 {
 	struct failure f = {0};
@@ -241,8 +273,8 @@ int main(void)
 		cmocka_unit_test(test_claim),	      cmocka_unit_test(test_domain_xml),
 		cmocka_unit_test(test_sparse_domain_xml), cmocka_unit_test(test_odd_numbers),
 		cmocka_unit_test(test_hostile_xml),   cmocka_unit_test(test_other_xml),
-		cmocka_unit_test(test_check),	      cmocka_unit_test(test_words),
-		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_disks),	      cmocka_unit_test(test_check),
+		cmocka_unit_test(test_words),	      cmocka_unit_test(test_errors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
