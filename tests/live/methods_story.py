@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
 Every method that changes something, on a real libvirtd: its effect is there when it returns (virsh sees it too), the story
-is exactly this one, and what cannot be done is refused by its own error and leaves no trace. What lasts is in jobs.py.
+is exactly this one, and what cannot be done is refused by its own error and leaves no trace. What lasts is in jobs_*.py.
 
     methods_story.py [CASE…]
 """

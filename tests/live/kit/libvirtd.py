@@ -15,6 +15,7 @@ from gi.repository import GLib
 
 from . import namespaces
 from .loop import wait_for, wait_gone
+from .throttle import Throttle
 from .virsh import Virsh
 
 # The places that a libvirtd has for itself, and what stands behind each in its directory
@@ -43,7 +44,10 @@ class Libvirtd:
         self.pid = None  # libvirtd's, as seen from outside
         self.images = self.directory / 'img'
         self._prepare()
+        self._throttle = Throttle(self.directory)
+        self.write_rate = self._throttle.set
         self._inside = namespaces.Namespaces(scope, name, {
+            **self._throttle.places,
             '/etc/passwd': self.directory / 'passwd', '/etc/group': self.directory / 'group',
             **{path: self.directory / place for place, path in PLACES.items()}})
         self.run = self._inside.run

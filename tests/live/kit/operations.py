@@ -2,6 +2,8 @@
 """Changing things through the broker's methods, and the jobs that become of them."""
 
 import functools
+import hashlib
+import os
 import pathlib
 import subprocess
 import uuid as uuids
@@ -9,7 +11,7 @@ import xml.etree.ElementTree as elements
 
 from gi.repository import Gio, GLib
 
-from . import guests, truth
+from . import guests, libvirtd, truth
 from .loop import wait_for
 from .recorder import NAME
 from .vireod import BusError
@@ -21,6 +23,8 @@ OPTION_TYPES = {'bandwidth': 't', 'if-version': 't', 'offset': 't', 'length': 't
                 'mode': 'as', 'disks': 'as', 'pool': 'o'}
 
 MIB = 1 << 20
+
+UNKNOWN = 2**64 - 1
 
 # What may come at any time between the events of a life
 ASIDE = {'Updated', 'MigrationIteration', 'JobCompleted', 'BlockJob'}
@@ -94,6 +98,32 @@ class Job:
     def complete(self):
         self.client.call(self.path, f'{NAME}.Job', 'Complete', '(a{sv})', {})
 
+    def check_rising(self, what, least=3):
+        """Its percentage must have been told, more than once, and never have fallen; and what remained, when it was known."""
+        percents = self.told('Percent')
+        assert len(set(percents)) >= least, f'{what}: Percent was told only as {percents}'
+        assert percents == sorted(percents), f'{what}: Percent fell: {percents}'
+        assert all(0 <= p <= 100 for p in percents), f'{what}: Percent is out of bounds: {percents}'
+        assert any(self.told('BytesTotal')), f'{what}: no BytesTotal was told'
+        remaining = self.told('RemainingTime')
+        assert any(r != UNKNOWN for r in remaining), f'{what}: no RemainingTime was told: {remaining}'
+        early = [c for c in self.changes() if c.get('RemainingTime') == 0 and c.get('Percent', 100) < 99.9]
+        assert not early, f'{what}: RemainingTime was 0 while something remained: {early}'
+
+    def wait_completed(self, what, limit=180):
+        """Wait for its good end, and check all that is left of it."""
+        p = self.wait('completed', limit).properties
+        left = (p['State'], p['Percent'], p['Cancellable'], p['Ready'], p['Error'], p['StartedBy'])
+        assert left == ('completed', 100.0, False, False, ('', ''), os.getuid()), f'{what}: what is left of the job is {p}'
+
+    def wait_failed(self, error, what, limit=180):
+        """Wait for its bad end, with this error; return what the hypervisor said of it, which signals don't tell."""
+        event = self.wait('failed', limit)
+        name = event.properties['Error'][0]
+        assert name == f'{NAME}.Error.{error}', f'{what} failed with {name}, not {error}'
+        assert 'message' not in event.details, f'{what}: a signal tells everybody {event.details}'
+        return self.client.history(event.version - 1)[0].details.get('message', '')
+
     def text(self):
         changes = self.changes()
         return f'{len(changes)} changes, the last {changes[-3:]}'
@@ -102,11 +132,11 @@ class Job:
 class Hypervisor:
     """One libvirtd as the broker reaches it: `path` is its connection's."""
 
-    def __init__(self, test, client, libvirtd, label):
+    def __init__(self, test, client, daemon, label):
         self.test = test
         self.client = client
-        self.libvirtd = libvirtd
-        self.virsh = libvirtd.virsh
+        self.libvirtd = daemon
+        self.virsh = daemon.virsh
         self.path = f'/org/vireo1/connection/{label}'
 
     def object(self, kind, uuid):
@@ -187,9 +217,35 @@ class Hypervisor:
         self.test.equal(properties['StartedBy'], 2**32 - 1, f'StartedBy of a foreign {operation}')
         return Job(self.client, path)
 
+    def run_cases(self, cases, chosen, *arguments):
+        """Run the cases that were chosen (none: all), each case(test, *arguments); then judge the story of all of them."""
+        for case in cases:
+            if not chosen or case.__name__ in chosen:
+                with self.test.case(case.__name__):
+                    case(self.test, *arguments)
+                self.libvirtd.write_rate(0)
+        with self.test.case('the story'):
+            self.client.sync()
+            jobs = [p for kind, p in self.client.snapshot()[2].values() if kind == 'Job']
+            self.test.equal([p for p in jobs if p['State'] == 'running'], [], 'jobs that are left running')
+            finished = [e.path for e in self.client.recorder.events if e.event == 'Finished']
+            self.test.equal(len(finished), len(set(finished)), 'Finished, once a job')
+            self.test.judge(self.client, 'the story of all jobs')
+
     def now(self):
         """Return the version that the broker is at."""
         return self.client.get('/org/vireo1', 'Manager', 'Version')
+
+
+def pair(test):
+    """Return two libvirtds behind one broker, as Hypervisors: here and there."""
+    one = test.libvirtd('vireo-one')
+    two = libvirtd.Libvirtd(test.scope, 'vireo-two')
+    vireod = test.vireod(f'one={one.uri}', f'two={two.uri}')
+    both = Hypervisor(test, vireod, one, 'one'), Hypervisor(test, vireod, two, 'two')
+    for hypervisor in both:
+        vireod.wait_connected(path=hypervisor.path)
+    return both
 
 
 class Guest:
@@ -204,6 +260,7 @@ class Guest:
         self.name = name
         self.target = hypervisor.object('domain', self.uuid), 'Domain'
         images = hypervisor.libvirtd.images
+        self.fill = fill
         self.data = images / f'{name}-data.qcow2'
         make_qcow2(self.data, data)
         boot = guests.fill_image(images, fill * MIB, loop) if fill else guests.image(images, guests.IDLE)
@@ -244,10 +301,31 @@ class Guest:
         self.do('Resume')
         return same
 
+    def memory(self):
+        """Return a checksum of all the memory that it has filled, and does not touch any more."""
+        file = self.hypervisor.libvirtd.images / f'{self.name}.memory'
+        self.hypervisor.libvirtd.monitor(self.name, f'pmemsave {MIB} {(self.fill - 1) * MIB} "{file}"')
+        digest = sha256(file)
+        assert file.stat().st_size == (self.fill - 1) * MIB, f'the memory of {self.name} has {file.stat().st_size} bytes'
+        file.unlink()
+        return digest
+
     def end(self):
         if self.get('Active'):
             self.do('Destroy')
         self.do('Undefine', managed_save=True)
+
+
+def sha256(path, offset=0, length=None):
+    """Return the checksum of a file, or of a part of it."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        file.seek(offset)
+        left = length if length is not None else os.fstat(file.fileno()).st_size - offset
+        while left > 0 and (block := file.read(min(left, MIB))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
 
 
 def make_qcow2(path, mebibytes, pattern=7):
