@@ -90,6 +90,11 @@ static int count_allows(struct watching *c, struct failure *f)
 	return 0;
 }
 
+static int no_descriptors(struct failure *f)
+{
+	return failure_set(f, VIREO_LIMITS_EXCEEDED, "descriptors: no further one can be opened");
+}
+
 static int begin(struct watching *c, int *ret_fd, struct failure *f)
 {
 	struct face *face = c->held.face;
@@ -119,7 +124,7 @@ static int begin(struct watching *c, int *ret_fd, struct failure *f)
 	if (r < 0) {
 		free(w);
 		if (r == -EMFILE || r == -ENFILE)
-			return failure_set(f, VIREO_LIMITS_EXCEEDED, "descriptors: no further one can be opened");
+			return no_descriptors(f);
 		return r;
 	}
 	w->filter = TAKE(c->filter);
@@ -148,10 +153,14 @@ static void watching_go(struct held *h)
 	if (r >= 0)
 		r = sd_bus_message_append(reply, "h", fd);
 	close(fd); /* the message has its own; should it not be sent, the stream sees that nobody reads it */
-	if (r < 0)
+	if (r == -EMFILE || r == -ENFILE) {
+		r = no_descriptors(&f);
+		held_refuse(h, r, &f);
+	} else if (r < 0) {
 		held_errno(h, r);
-	else
+	} else {
 		held_reply(h, TAKE(reply));
+	}
 }
 
 static const struct held_ops watching_ops = {.go = watching_go, .free = watching_free};

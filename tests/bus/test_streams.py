@@ -381,6 +381,8 @@ class Gone(BusCase):
         while (line := stream.line()) is not None:
             lines.append(line)
         self.assertEqual(lines[-1]['type'], 'org.vireo1.Gone')
+        self.assertGreater(lines[-1]['data']['oldest'], lines[-2]['data']['version'])
+        self.assertLessEqual(lines[-1]['data']['oldest'], self.vireod.get(MANAGER, 'Manager', 'OldestVersion'))
         versions = [x['data']['version'] for x in lines[:-1]]
         self.assertEqual(versions, list(range(start + 1, start + 1 + len(versions))))
         with self.assertRaises(BusError) as caught:

@@ -9,7 +9,7 @@ import pathlib
 import re
 import socket
 
-from support import BusCase, Client, Gio, GLib, MANAGER, NAME, main, memory_means_something
+from support import BusCase, Client, Gio, GLib, MANAGER, NAME, main
 
 from kit.loop import wait_for
 
@@ -104,13 +104,6 @@ def comparable(state):
         return None if v == 2**64 - 1 else list(v) if isinstance(v, tuple) else v
     return {path: (kind, {k: value(v) for k, v in properties.items() if k not in progress})
             for path, (kind, properties) in state.items()}
-
-
-def resident(process):
-    for line in pathlib.Path(f'/proc/{process.pid}/status').read_text().splitlines():
-        if line.startswith('VmRSS:'):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 class Streams(BusCase):
@@ -222,94 +215,6 @@ class Streams(BusCase):
             reader.close()
         self.events(2)
         wait_for(lambda: len(os.listdir(descriptors)) <= before, 30, 'the descriptors are given back', poll=0.2)
-
-
-class Slow(BusCase):
-    """Readers that stop, and readers that are slow, while 100,000 events happen."""
-
-    CONNECT = ('sim:///empty?domains=50',)
-    EVENTS = int(os.environ.get('VIREO_TEST_EVENTS', '20000'))
-
-    @classmethod
-    def flood(cls, n):
-        """Make n events happen, as fast as they can."""
-        start = cls.vireod.get(MANAGER, 'Manager', 'Version')
-        paths = [p for p, (k, _) in cls.vireod.snapshot()[2].items() if k == 'Domain']
-        # autostart on, autostart off: calls that are not waited for
-        connection = cls.vireod.connection
-        flag = True
-        pending = [0]
-
-        def done(*_):
-            pending[0] -= 1
-        while cls.vireod.get(MANAGER, 'Manager', 'Version') < start + n:
-            for path in paths:
-                pending[0] += 1
-                connection.call(NAME, path, f'{NAME}.Domain', 'SetAutostart', GLib.Variant('(ba{sv})', (flag, {})), None,
-                                Gio.DBusCallFlags.NONE, 60000, None, done)
-            wait_for(lambda: pending[0] == 0, 120, 'the calls are answered')
-            flag = not flag
-        return cls.vireod.sync()
-
-    def test_nothing_is_lost_and_memory_stays_flat(self):
-        epoch = self.vireod.get(MANAGER, 'Manager', 'Epoch')
-        start = self.vireod.sync()
-        stopped = [Reader(self.vireod, epoch=epoch, after=start) for _ in range(5)]
-        drip = Reader(self.vireod, epoch=epoch, after=start)
-        quick = Reader(self.vireod, epoch=epoch, after=start, kinds=['domain'])
-        self.flood(1000)
-        before = resident(self.vireod.process)
-        end = self.flood(self.EVENTS)
-        drip.read(1)
-        grown = resident(self.vireod.process) - before
-        if memory_means_something(self.vireod.process):
-            self.assertLess(grown, 24 << 20, f'{grown >> 20} MiB more')
-        quick.until(lambda: quick.version >= end - 200, 120)
-        wanted = None
-        for reader in stopped + [drip]:
-            reader.until(lambda r=reader: r.version >= end - 1, 240)
-            versions = [line['data']['version'] for line in reader.lines if line['data']['version'] <= end]
-            wanted = wanted or versions
-            self.assertEqual(versions, wanted)
-            reader.close()
-        self.assertGreaterEqual(len(wanted), self.EVENTS)
-        quick.close()
-
-
-class Forgotten(BusCase):
-    """A reader whose place in history has gone."""
-
-    CONFIG = '[history]\nMaxEvents=1000\n'
-
-    @classmethod
-    def setUpClass(cls):
-        path = pathlib.Path(cls.enterClassContext(_directory())) / 'vireo.conf'
-        path.write_text(cls.CONFIG)
-        cls.ARGUMENTS = (f'--config={path}',)
-        cls.CONNECT = ('sim:///empty?domains=50',)
-        super().setUpClass()
-
-    def test_gone_is_the_last_line(self):
-        epoch = self.vireod.get(MANAGER, 'Manager', 'Epoch')
-        start = self.vireod.sync()
-        reader = Reader(self.vireod, epoch=epoch, after=start)
-        Slow.vireod = self.vireod
-        Slow.flood(6000)
-        wait_for(lambda: self.vireod.get(MANAGER, 'Manager', 'OldestVersion') > start + 2000, 60, 'history is pruned', poll=0.2)
-        reader.until(lambda: reader.ended)
-        self.assertEqual(reader.types()[-1], 'Gone')
-        last = reader.lines[-1]['data']
-        # one can go on from what it says
-        again = Reader(self.vireod, epoch=epoch, after=max(last['oldest'], self.vireod.get(MANAGER, 'Manager', 'OldestVersion')))
-        again.read()
-        again.close()
-        self.manager_refused('Gone', 'Watch', '(a{sv})', {'epoch': GLib.Variant('s', epoch), 'after': GLib.Variant('t', start)})
-        reader.close()
-
-
-def _directory():
-    import tempfile
-    return tempfile.TemporaryDirectory()
 
 
 if __name__ == '__main__':

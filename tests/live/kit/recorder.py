@@ -77,12 +77,17 @@ class Recorder:
         self._connection.set_exit_on_close(False)
         self._subscription = self._connection.signal_subscribe(
             None, None, None, None, None, Gio.DBusSignalFlags.NO_MATCH_RULE, self._heard)
-        for rule in (f"type='signal',sender='{NAME}'",
-                     f"type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{NAME}'"):
-            # by hand, to know that the bus has them when this returns
-            self._connection.call_sync('org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus',
-                                       'AddMatch', GLib.Variant('(s)', (rule,)), None, Gio.DBusCallFlags.NONE, 10000,
-                                       None)
+        # by hand, to know that the bus has them when this returns
+        self._match('AddMatch', f"type='signal',sender='{NAME}'")
+        self._match('AddMatch', f"type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{NAME}'")
+
+    def _match(self, method, rule):
+        self._connection.call_sync('org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus', method,
+                                   GLib.Variant('(s)', (rule,)), None, Gio.DBusCallFlags.NONE, 10000, None)
+
+    def ignore_events(self):
+        """From now on hear only who has the name: where there is too much to hear."""
+        self._match('RemoveMatch', f"type='signal',sender='{NAME}'")
 
     def close(self):
         self._connection.signal_unsubscribe(self._subscription)
