@@ -32,7 +32,8 @@ class Simulated:
 
     def __init__(self, test, seed):
         self.random = random.Random(f'{seed}/sim')
-        self.hosts = [Sim(test.scope, 'a', seed, 16), Sim(test.scope, 'b', seed + 1, 6)]
+        # so much XML that a listing does not fit into a socket at once
+        self.hosts = [Sim(test.scope, 'a', seed, 16, 16000), Sim(test.scope, 'b', seed + 1, 6)]
         self.uris = [host.uri for host in self.hosts]
 
     def blow(self):

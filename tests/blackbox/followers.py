@@ -11,7 +11,7 @@ import time
 
 from gi.repository import Gio, GLib
 
-from story import (KINDS, Asked, Digested, Filter, Record, Refused, apply, object_of, of_get_events, of_line, of_signal)
+from story import (KINDS, Asked, Digested, Filter, Object, Refused, apply, object_of, of_get_events, of_line, of_signal, texts_of)
 from tasks import Call, Lines, Lost, Refusal
 
 NAME = 'org.vireo1'
@@ -124,6 +124,11 @@ class Follower(Client):
 
     def leaves(self, chance):
         return not self.steady and super().leaves(chance)
+
+    async def nap(self):
+        await super().nap()
+        if self.connection is None and self.leaves(0.2):
+            self.epoch = None  # what it had is forgotten
 
     async def list(self):
         self.epoch, self.cursor, self.objects = await self.snapshot(self.filter)
@@ -262,7 +267,7 @@ class Stream(Follower):
                 await self.prove()
             elif self.epoch and not self.filter.events and self.leaves(0.002):
                 await self.digest(self.filter)
-            await self.dawdle()
+            await self.dawdle(initial)
 
     def take(self, run, line, initial):
         """One line. Return whether this is still the listing."""
@@ -271,7 +276,7 @@ class Stream(Follower):
         if what == 'Snapshot':
             assert initial, f'{self.name}: {line} behind the first bookmark'
             thing = object_of(kind, data['properties'])
-            self.objects[line['subject']] = type(thing)(kind, thing.properties, (data.get('xml'), data.get('xmlInactive')))
+            self.objects[line['subject']] = Object(kind, thing.properties, texts_of(data.get('xml'), data.get('xmlInactive')))
         elif kind == 'Bookmark':
             self.cursor = data['version']
             if initial:
@@ -290,10 +295,13 @@ class Stream(Follower):
                 self.cursor = event.version
         return initial
 
-    async def dawdle(self):
+    async def dawdle(self, initial):
         """Leave, or read slowly for a while, or not at all."""
         if self.leaves(0.006):
             raise Away
+        if initial and self.leaves(0.03):
+            # the story goes on in the middle of the listing
+            await self.nap()
         if self.leaves(0.01):
             self._lines.most = self.random.choice((3, 100, 4096))
         elif self._lines.most < 1 << 16 and self.leaves(0.1) or self.world.final:

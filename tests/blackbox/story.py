@@ -62,6 +62,14 @@ class Event:
         return f'{self.version} < {self.previous} {self.kind}.{self.name} ({self.reason}) of {self.path}'
 
 
+_texts = {}
+
+
+def texts_of(live, inactive):
+    """The same text, however often it comes, is kept once."""
+    return tuple(t and _texts.setdefault(t, t) for t in (live, inactive))
+
+
 def plain(value):
     """A value as JSON has it."""
     if isinstance(value, (tuple, list)):
@@ -72,7 +80,7 @@ def plain(value):
 def object_of(kind, properties):
     """Make an Object of what D-Bus or JSON has."""
     properties = dict(properties)
-    texts = properties.pop('XML', None), properties.pop('XMLInactive', None)
+    texts = texts_of(properties.pop('XML', None), properties.pop('XMLInactive', None))
     return Object(kind, {k: plain(v) for k, v in properties.items() if kind != 'Job' or k not in PROGRESS}, texts)
 
 
@@ -108,7 +116,7 @@ def of_line(line):
     thing = object_of(kind, data['properties'])
     return Event(data['version'], data['previous'], kind, line['subject'], name, data['reason'],
                  microseconds(line['time']), data['inferred'], thing.properties,
-                 {k: plain(v) for k, v in data['details'].items()}, (data.get('xml'), data.get('xmlInactive')))
+                 {k: plain(v) for k, v in data['details'].items()}, texts_of(data.get('xml'), data.get('xmlInactive')))
 
 
 def apply(objects, event):

@@ -177,14 +177,12 @@ class World:
 class Sim:
     """A simulated hypervisor in a process of its own, which survives the broker."""
 
-    VERBS = ('storm',)
-
-    def __init__(self, scope, label, seed, domains):
+    def __init__(self, scope, label, seed, domains, xml_size=0):
         path = scope.directory() / f'{label}.socket'
         build = pathlib.Path(os.environ.get('VIREO_BUILD', pathlib.Path(__file__).resolve().parents[2] / 'build'))
         self.uri = f'{label}=sim:{path}'
         self.process = scope.spawn([build / 'drivers/vireo-sim', f'--socket={path}', '--die-with-parent',
-                                    f'sim:///empty?domains={domains}&pools=2&networks=2&seed={seed}'], stdout=-1)
+                                    f'sim:///empty?domains={domains}&pools=2&networks=2&seed={seed}&xml-size={xml_size}'], stdout=-1)
         assert self.process.stdout.readline().strip() == b'ready'
         self._asker = Asker(path)
         self._storms = Asker(path)
