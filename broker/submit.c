@@ -19,8 +19,28 @@ static void ignore_xml_error(void *userdata, const char *format, ...)
 {
 }
 
+/* The UUID that the XML gives to what it describes; SD_ID128_NULL: none. */
+static sd_id128_t uuid_in(xmlDocPtr doc)
+{
+	sd_id128_t uuid = SD_ID128_NULL;
+
+	for (xmlNodePtr n = xmlFirstElementChild(xmlDocGetRootElement(doc)); n; n = xmlNextElementSibling(n)) {
+		xmlChar *text;
+		char word[40];
+
+		if (!xmlStrEqual(n->name, BAD_CAST "uuid"))
+			continue;
+		text = xmlNodeGetContent(n);
+		if (text && sscanf((const char *)text, " %39s", word) == 1 && sd_id128_from_string(word, &uuid) < 0)
+			uuid = SD_ID128_NULL;
+		xmlFree(text);
+		break;
+	}
+	return uuid;
+}
+
 /* Is it XML at all? Where it isn't, libxml2 knows the line and the column. Whether it says anything sensible, the driver knows. */
-static int check_xml(const char *xml, struct failure *f)
+static int check_xml(const char *xml, sd_id128_t *ret_uuid, struct failure *f)
 {
 	_cleanup_(freep) char *message = NULL;
 	xmlParserCtxtPtr ctx = xmlNewParserCtxt();
@@ -42,6 +62,8 @@ static int check_xml(const char *xml, struct failure *f)
 				message ? message : "not well-formed");
 	} else if (doc->intSubset)
 		r = failure_set(f, VIREO_INVALID_XML, "A document type declaration is not allowed");
+	else
+		*ret_uuid = uuid_in(doc);
 	xmlFreeDoc(doc);
 	xmlFreeParserCtxt(ctx);
 	return r;
@@ -64,6 +86,56 @@ static bool takes_xml(enum operation op)
 	default:
 		return false;
 	}
+}
+
+static const char *xml_of(const struct call *call)
+{
+	if (call->operation == OP_RESTORE_DOMAIN)
+		return vdict_s(call->options, "xml", NULL);
+	return takes_xml(call->operation) ? call->text ? call->text : "" : NULL;
+}
+
+/* What a call to a connection brings into being. */
+static enum kind kind_made(enum operation op)
+{
+	switch (op) {
+	case OP_DEFINE_POOL:
+	case OP_CREATE_POOL:
+		return KIND_POOL;
+	case OP_DEFINE_NETWORK:
+	case OP_CREATE_NETWORK:
+		return KIND_NETWORK;
+	default:
+		return KIND_DOMAIN;
+	}
+}
+
+/* "if-version" is about the object that is changed: of a connection's methods the one that bears the UUID already, if any. */
+static int check_version(const struct call *call, sd_id128_t uuid, struct failure *f)
+{
+	const struct object *o = call->object;
+
+	if (!call->has_if_version)
+		return 0;
+	if (o->kind == KIND_CONNECTION) {
+		enum kind kind = kind_made(call->operation);
+		struct object *found = NULL;
+
+		if (call->operation == OP_RESTORE_DOMAIN && !xml_of(call))
+			return failure_set(f, VIREO_INVALID_OPTION,
+					   "“if-version” needs “xml” here: which domain is in the file only the hypervisor reads");
+		HASH_FIND(by_uuid, o->connection->by_uuid[kind], &uuid, sizeof(uuid), found);
+		if (!found && call->if_version != 0)
+			return failure_set(f, VIREO_VERSION_MISMATCH, "there is no %s yet with the UUID that the XML gives",
+					   kind_to_string(kind));
+		if (!found)
+			return 0;
+		o = found;
+	}
+	if (call->if_version == o->version)
+		return 0;
+	return failure_set(f, VIREO_VERSION_MISMATCH, "%s is at version %" PRIu64 ", not at %" PRIu64, object_title(o), o->version,
+			   call->if_version);
 }
 
 /* The connection names what it supports; "Domain.Start". */
@@ -189,17 +261,18 @@ int broker_submit(struct broker *b, const struct call *call, call_done_fn done, 
 	struct connection *c = call->object->connection;
 	_cleanup_(request_freep) struct request *request = NULL;
 	struct job_spec spec = {.operation = call->operation, .target = call->object, .uid = call->uid};
+	const char *xml = xml_of(call);
+	sd_id128_t uuid = SD_ID128_NULL;
 	struct job *j;
 	int r;
 
 	r = check(call, f);
-	if (r == 0 && call->has_if_version && call->if_version != call->object->version)
-		r = failure_set(f, VIREO_VERSION_MISMATCH, "%s is at version %" PRIu64 ", not at %" PRIu64,
-				object_title(call->object), call->object->version, call->if_version);
+	if (r == 0 && xml)
+		r = check_xml(xml, &uuid, f);
+	if (r == 0)
+		r = check_version(call, uuid, f);
 	if (r == 0)
 		r = check_busy(c, call, f);
-	if (r == 0 && takes_xml(call->operation))
-		r = check_xml(call->text ? call->text : "", f);
 	if (r != 0)
 		return r;
 

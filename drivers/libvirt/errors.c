@@ -78,9 +78,11 @@ enum vireo_error lv_error_map(const virError *e)
 	case VIR_ERR_BLOCK_COPY_ACTIVE:
 		return VIREO_INVALID_STATE;
 	case VIR_ERR_OPERATION_FAILED:
-		/* There is no code for a name or UUID that is taken when it is defined; only these words. */
-		return says(e, "already exists with uuid") || says(e, "is already defined with uuid") ? VIREO_ALREADY_EXISTS :
-												       VIREO_OPERATION_FAILED;
+		/* There is no code for a name or UUID that is taken when it is defined, nor has the test driver one for a volume's. */
+		return says(e, "already exists with uuid") || says(e, "is already defined with uuid") ||
+				       says(e, "storage vol already exists") ?
+			       VIREO_ALREADY_EXISTS :
+			       VIREO_OPERATION_FAILED;
 	default:
 		return VIREO_OPERATION_FAILED;
 	}

@@ -249,6 +249,7 @@ static void test_errors(void **state)
 		{{.code = VIR_ERR_SYSTEM_ERROR, .domain = VIR_FROM_STORAGE}, VIREO_OPERATION_FAILED},
 		{{.code = VIR_ERR_OPERATION_FAILED, .message = (char *)"operation failed: domain 'x' already exists with uuid 0"},
 		 VIREO_ALREADY_EXISTS},
+		{{.code = VIR_ERR_OPERATION_FAILED, .message = (char *)"operation failed: storage vol already exists"}, VIREO_ALREADY_EXISTS},
 		{{.code = VIR_ERR_OPERATION_FAILED, .message = (char *)"operation failed: else"}, VIREO_OPERATION_FAILED},
 		{{.code = VIR_ERR_INTERNAL_ERROR, .domain = VIR_FROM_TEST, .message = (char *)"internal error: domain 'test' not running"},
 		 VIREO_INVALID_STATE},

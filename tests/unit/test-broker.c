@@ -588,6 +588,41 @@ static void a_job_fails_with_its_hypervisor(void **state)
 	end(&w);
 }
 
+/* "if-version" of a connection's methods is about the object that the XML describes. */
+static void a_definition_can_depend_on_a_version(void **state)
+{
+	static const char known[] = "<domain>\n <uuid>\n  " A " </uuid></domain>";
+	static const char unknown[] = "<domain><name>a</name><metadata><uuid>" A "</uuid></metadata></domain>";
+	struct world w = {0};
+	struct failure f = {0};
+	struct object *job;
+	struct call call;
+
+	begin(&w, NULL);
+	open_one(&w);
+	assert_story(&w, opened);
+	call = (struct call){.operation = OP_DEFINE_DOMAIN, .object = w.connection, .fd = -1, .has_if_version = true, .text = known};
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), VIREO_VERSION_MISMATCH);
+	assert_non_null(strstr(f.message, "a is at version 4, not at 0"));
+	failure_clear(&f);
+	call.if_version = w.connection->version;
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), VIREO_VERSION_MISMATCH);
+	failure_clear(&f);
+	call.text = unknown;
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), VIREO_VERSION_MISMATCH);
+	failure_clear(&f);
+	assert_story(&w, "");
+	call.if_version = 0;
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), 0);
+	fake_result(fake->request->token, VIREO_OK, NULL);
+	call.text = known;
+	call.if_version = domain(&w, "a")->version;
+	assert_int_equal(broker_submit(w.broker, &call, NULL, NULL, &job, &f), 0);
+	fake_result(fake->request->token, VIREO_OK, NULL);
+	assert_story(&w, "job.Added/define-domain job.Added/define-domain job.Finished/completed job.Finished/completed");
+	end(&w);
+}
+
 /* A request to guest "b" that is waited for; its token. */
 static uint64_t ask(struct world *w, enum operation op, uint64_t number, const char *other_option)
 {
@@ -785,6 +820,7 @@ int main(void)
 		cmocka_unit_test(progress_is_told_and_a_job_is_cancelled),
 		cmocka_unit_test(what_others_began_is_shown),
 		cmocka_unit_test(a_job_fails_with_its_hypervisor),
+		cmocka_unit_test(a_definition_can_depend_on_a_version),
 		cmocka_unit_test(a_request_can_be_waited_for),
 		cmocka_unit_test(a_guest_may_do_something_else),
 		cmocka_unit_test(a_restart_keeps_versions),
