@@ -71,7 +71,7 @@ def save(_test, here, _there):
     here.libvirtd.write_rate(0)
 
     # what cannot be
-    here.refused('OperationFailed', (here.path, 'Connection'), 'RestoreDomain', '/no/such/file', says='/no/such/file')
+    here.refused('NotFound', (here.path, 'Connection'), 'RestoreDomain', '/no/such/file', says='/no/such/file')
     g.refused('InvalidState', 'Save', str(file))
     g.do('Start')
     g.refused('OperationFailed', 'Save', '/proc/cannot/be', says='/proc/cannot/be')

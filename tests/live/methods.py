@@ -80,7 +80,7 @@ class House:
 
 def connection(test, house):
     c = house.connection
-    c.refuses('InvalidXML', 'DefineDomain', 's', '<domain>\n <name>x</nam>\n</domain>', says='line 2')
+    c.refuses('InvalidXML', 'DefineDomain', 's', '<domain>\n <name>x</nam>\n</domain>', says='line 2, column ')
     c.refuses('InvalidXML', 'DefineDomain', 's', '<domain/>')
     c.refuses('InvalidXML', 'DefineDomain', 's', "<network><name>x</name></network>", says='network')
     c.refuses('InvalidXML', 'DefineDomain', 's', house.xml('x').replace('<vcpu>', '<nonsense/><vcpu>'), validate=True)
@@ -185,7 +185,7 @@ def devices(test, house):
     disk = house.libvirtd.images / 'extra.img'
     disk.write_bytes(bytes(1 << 20))
     xml = DISK.format(file=disk, dev='vdx', bus='virtio')
-    d.refuses('InvalidXML', 'AttachDevice', 's', '<disk', says='line 1')
+    d.refuses('InvalidXML', 'AttachDevice', 's', '<disk', says='line 1, column ')
     d.refuses('InvalidState', 'AttachDevice', 's', xml, live=True)
     d('AttachDevice', 's', xml, config=True)
     test.check('vdx' in house.virsh('domblklist', 'devices', '--inactive'), 'the disk is not in the configuration')
@@ -217,7 +217,7 @@ def pools(test, house):
     p = house.thing(path, 'StoragePool')
     test.check(version > 0, 'DefinePool returned no version')
     house.connection.refuses('AlreadyExists', 'DefinePool', 's', POOL.format(name='p', uuid=uuids.uuid4(), target='/x'))
-    house.connection.refuses('InvalidXML', 'DefinePool', 's', '<pool>')
+    house.connection.refuses('InvalidXML', 'DefinePool', 's', '<pool>', says='line 1, column ')
     p.refuses('OperationFailed', 'Start', says=str(target))
     for method in ('Stop', 'Refresh'):
         p.refuses('InvalidState', method)
@@ -230,7 +230,7 @@ def pools(test, house):
     for method in ('Start', 'Build', 'Undefine', 'Delete'):
         p.refuses('InvalidState', method)
     p('CreateVolume', 's', VOLUME.format(name='v', size=1))
-    p.refuses('InvalidXML', 'CreateVolume', 's', '<volume>')
+    p.refuses('InvalidXML', 'CreateVolume', 's', '<volume>', says='line 1, column ')
     p.refuses('NotFound', 'ResizeVolume', 'st', 'nope', 1 << 20)
     p.refuses('InvalidOption', 'WipeVolume', 's', 'v', algorithm='hammer', says='hammer')
     p('DeleteVolume', 's', 'v')
@@ -254,7 +254,7 @@ def networks(test, house):
     n = house.thing(path, 'Network')
     taken = NETWORK.format(name='n', uuid=uuids.uuid4(), bridge='vbrm2', octet=82)
     house.connection.refuses('AlreadyExists', 'DefineNetwork', 's', taken)
-    house.connection.refuses('InvalidXML', 'DefineNetwork', 's', '<network><name>m</name>\n<bridge</network>', says='line 2')
+    house.connection.refuses('InvalidXML', 'DefineNetwork', 's', '<network><name>m</name>\n<bridge</network>', says='line 2, column ')
     n.refuses('InvalidState', 'Stop')
     n('Start')
     n.is_(Active=True, Bridge='vbrm1', Type='open')
