@@ -436,8 +436,9 @@ static int apply(struct connection *c, struct object **po, const struct observat
 		if (with)
 			take_xmls(o, s);
 		o->life = step->after;
-		p = fill(o, &step->after, with);
-		if (!p)
+		/* Removed changes nothing. */
+		p = step->event == EVENT_REMOVED ? NULL : fill(o, &step->after, with);
+		if (!p && step->event != EVENT_REMOVED)
 			return -ENOMEM;
 		broker_emit(b, o, step->event == EVENT_OTHER ? ob->event : life_event_to_string(step->event), step->reason,
 			    step->inferred, p, details);
@@ -607,9 +608,9 @@ void reconcile_close(struct broker *b, struct object *o)
 	struct verdict v;
 
 	lifecycle_close(&o->life, &v);
+	/* It goes on, unseen: as it was known last. */
 	for (unsigned i = 0; i < v.n; i++)
-		broker_emit(b, o, life_event_to_string(v.steps[i].event), v.steps[i].reason, v.steps[i].inferred,
-			    fill(o, &v.steps[i].after, NULL), NULL);
+		broker_emit(b, o, life_event_to_string(v.steps[i].event), v.steps[i].reason, v.steps[i].inferred, NULL, NULL);
 }
 
 void reconcile_reset(struct connection *c)

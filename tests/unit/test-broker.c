@@ -65,6 +65,9 @@ static void on_events(struct event *const *events, size_t n, void *userdata)
 		(void)props_schema(e->kind, &props_n);
 		assert_true(e->props->v[props_n - 1].t == e->version);
 		if (strcmp(e->name, "Removed") == 0) {
+			/* What is left behind is not told as stopped. */
+			for (unsigned p = 0; e->kind == KIND_DOMAIN && p < props_n - 1; p++)
+				assert_true(props_value_equal(e->props, e->before, p));
 			HASH_DEL(w->told, t);
 			free(t->path);
 			free(t);

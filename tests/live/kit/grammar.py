@@ -305,8 +305,9 @@ class Story:
         if e.event == 'Removed':
             if e.reason != 'closed' and (active or persistent):
                 self.wrong('P8', where, f'({e.reason}) while Active {active}, Persistent {persistent}')
-            if before and (active, persistent) != (was_active, was_persistent) and e.reason != 'closed':
-                self.wrong('P8', where, 'Removed changed Active or Persistent')
+            changed = [k for k in p if before and k not in ('Version', 'Jobs') and p[k] != before[k]]
+            if changed:
+                self.wrong('P8', where, f'Removed changed {changed}')
             return
         if limbo:
             expected = {'Added': {'Defined', 'Started'}}.get(known.last, set())
