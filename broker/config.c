@@ -315,7 +315,7 @@ static int on_value(void *userdata, const char *section, const char *name, const
 static char *next_line(char *buffer, int size, void *userdata)
 {
 	struct reader *r = userdata;
-	char *close;
+	char *close = NULL;
 
 	/* The rest of a file that is wrong is not worth reading, and may be endless. */
 	if (r->failure->error || !fgets(buffer, size, r->file))

@@ -35,14 +35,9 @@ static int parse_json(const char *s, int size, struct json_object **ret)
 
 static int read_props(sqlite3_stmt *st, int i, enum kind kind, struct props **ret)
 {
-	struct json_object *json;
-	int rc, r;
+	const char *text = column(st, i);
+	int r = text ? props_read(kind, text, (size_t)sqlite3_column_bytes(st, i), ret) : -EINVAL;
 
-	rc = parse_json(column(st, i), sqlite3_column_bytes(st, i), &json);
-	if (rc != SQLITE_OK)
-		return rc;
-	r = props_from_json(kind, json, ret);
-	json_object_put(json);
 	return r == 0 ? SQLITE_OK : r == -ENOMEM ? SQLITE_NOMEM : SQLITE_CORRUPT;
 }
 

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <assert.h>
 #include <errno.h>
-#include <json-c/json.h>
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "props.h"
+#include "props-private.h"
 #include "util/utf8.h"
-#include "util/writer.h"
 
 /* ---- what is in a set ------------------------------------------------------------------------------------- */
 
@@ -134,10 +130,7 @@ const char *kind_interface(enum kind kind)
 	return kinds[kind].interface;
 }
 
-/* How a value is held; the D-Bus signature says more than memory needs to know. */
-enum form { FORM_STRING, FORM_LIST, FORM_PAIR, FORM_BOOL, FORM_I32, FORM_U32, FORM_U64, FORM_DOUBLE };
-
-static enum form form_of(const struct prop_def *d)
+enum form props_form(const struct prop_def *d)
 {
 	switch (d->type[0]) {
 	case 's':
@@ -163,7 +156,7 @@ static enum form form_of(const struct prop_def *d)
 
 /* ---- life ------------------------------------------------------------------------------------------------- */
 
-static void strv_free(char **l)
+void props_strv_free(char **l)
 {
 	if (!l)
 		return;
@@ -171,7 +164,6 @@ static void strv_free(char **l)
 		free(*s);
 	free(l);
 }
-DEFINE_CLEANUP(char **, strv_free)
 
 static size_t strv_length(const char *const *l)
 {
@@ -186,7 +178,7 @@ static size_t strv_length(const char *const *l)
 static char **strv_dup(const char *const *l, size_t min)
 {
 	size_t n = strv_length(l);
-	_cleanup_(strv_freep) char **copy = calloc((n > min ? n : min) + 1, sizeof(char *));
+	_cleanup_(props_strv_freep) char **copy = calloc((n > min ? n : min) + 1, sizeof(char *));
 
 	if (!copy)
 		return NULL;
@@ -211,7 +203,7 @@ static bool inside(const struct props *p, const void *at)
 
 static void value_clear(const struct props *p, const struct prop_def *d, struct value *v)
 {
-	switch (form_of(d)) {
+	switch (props_form(d)) {
 	case FORM_STRING:
 		if (!inside(p, v->s))
 			free(v->s);
@@ -221,7 +213,7 @@ static void value_clear(const struct props *p, const struct prop_def *d, struct 
 	case FORM_PAIR:
 		/* A list and its strings are inside together, or not at all. */
 		if (!inside(p, v->as))
-			strv_free(v->as);
+			props_strv_free(v->as);
 		v->as = NULL;
 		break;
 	default:
@@ -229,8 +221,7 @@ static void value_clear(const struct props *p, const struct prop_def *d, struct 
 	}
 }
 
-/* With room for @more bytes; these are not cleared. */
-static struct props *props_alloc(enum kind kind, size_t more)
+struct props *props_alloc(enum kind kind, size_t more)
 {
 	size_t values = sizeof(struct props) + kinds[kind].n * sizeof(struct value);
 	struct props *p = malloc(values + more);
@@ -244,8 +235,7 @@ static struct props *props_alloc(enum kind kind, size_t more)
 	return p;
 }
 
-/* Where what values point to begins: lists first, which have to be aligned. */
-static char *props_tail(struct props *p)
+char *props_tail(struct props *p)
 {
 	return (char *)&p->v[kinds[p->kind].n];
 }
@@ -266,7 +256,7 @@ struct props *props_new(enum kind kind)
 	pair[0] = pair[1] = empty;
 	pair[2] = NULL;
 	for (size_t i = 0; i < kinds[kind].n; i++)
-		switch (form_of(&kinds[kind].schema[i])) {
+		switch (props_form(&kinds[kind].schema[i])) {
 		case FORM_STRING:
 			/* An empty object path would be refused by every D-Bus library. */
 			p->v[i].s = kinds[kind].schema[i].type[0] == 'o' ? root : empty;
@@ -289,7 +279,7 @@ static void measure(const struct props *p, size_t *ret_lists, size_t *ret_string
 	size_t lists = 0, strings = 0;
 
 	for (size_t i = 0; i < kinds[p->kind].n; i++)
-		switch (form_of(&kinds[p->kind].schema[i])) {
+		switch (props_form(&kinds[p->kind].schema[i])) {
 		case FORM_STRING:
 			strings += strlen(p->v[i].s) + 1;
 			break;
@@ -321,7 +311,7 @@ struct props *props_copy(const struct props *from)
 	list = (char **)props_tail(p);
 	string = (char *)list + lists;
 	for (size_t i = 0; i < kinds[from->kind].n; i++)
-		switch (form_of(&kinds[from->kind].schema[i])) {
+		switch (props_form(&kinds[from->kind].schema[i])) {
 		case FORM_STRING:
 			p->v[i].s = string;
 			string = stpcpy(string, from->v[i].s) + 1;
@@ -354,7 +344,7 @@ struct props *props_pack(struct props *p)
 	if (p->refs > 1)
 		return p;
 	for (size_t i = 0; i < kinds[p->kind].n; i++)
-		switch (form_of(&kinds[p->kind].schema[i])) {
+		switch (props_form(&kinds[p->kind].schema[i])) {
 		case FORM_STRING:
 			beside += !inside(p, p->v[i].s);
 			break;
@@ -392,7 +382,7 @@ int props_set_s(struct props *p, unsigned i, const char *s)
 {
 	char *copy;
 
-	assert(p->refs == 1 && i < kinds[p->kind].n && form_of(&kinds[p->kind].schema[i]) == FORM_STRING);
+	assert(p->refs == 1 && i < kinds[p->kind].n && props_form(&kinds[p->kind].schema[i]) == FORM_STRING);
 	if (!s)
 		s = "";
 	if (strcmp(p->v[i].s, s) == 0)
@@ -407,7 +397,7 @@ int props_set_s(struct props *p, unsigned i, const char *s)
 
 int props_set_as(struct props *p, unsigned i, const char *const *as)
 {
-	enum form form = form_of(&kinds[p->kind].schema[i]);
+	enum form form = props_form(&kinds[p->kind].schema[i]);
 	char **copy;
 
 	assert(p->refs == 1 && i < kinds[p->kind].n && (form == FORM_LIST || form == FORM_PAIR));
@@ -427,7 +417,7 @@ bool props_value_equal(const struct props *a, const struct props *b, unsigned i)
 	const struct value *x = &a->v[i], *y = &b->v[i];
 
 	assert(a->kind == b->kind && i < kinds[a->kind].n);
-	switch (form_of(&kinds[a->kind].schema[i])) {
+	switch (props_form(&kinds[a->kind].schema[i])) {
 	case FORM_STRING:
 		return strcmp(x->s, y->s) == 0;
 	case FORM_LIST:
@@ -464,170 +454,4 @@ bool props_equal(const struct props *a, const struct props *b)
 		if (!props_value_equal(a, b, i))
 			return false;
 	return true;
-}
-
-/* ---- JSON ------------------------------------------------------------------------------------------------- */
-
-static void write_value(struct writer *w, const struct prop_def *d, const struct value *v)
-{
-	switch (form_of(d)) {
-	case FORM_STRING:
-		write_string(w, v->s);
-		break;
-	case FORM_LIST:
-	case FORM_PAIR:
-		write_strings(w, v->as);
-		break;
-	case FORM_BOOL:
-		write_bool(w, v->b);
-		break;
-	case FORM_I32:
-		write_signed(w, v->i);
-		break;
-	case FORM_U32:
-		write_number(w, v->u);
-		break;
-	case FORM_U64:
-		if (d->unknown_null && v->t == USEC_UNKNOWN)
-			write_literal(w, "null");
-		else
-			write_number(w, v->t);
-		break;
-	case FORM_DOUBLE:
-		write_double(w, v->d);
-		break;
-	}
-}
-
-void props_write(struct writer *w, const struct props *p)
-{
-	const struct prop_def *schema = kinds[p->kind].schema;
-
-	write_literal(w, "{");
-	for (size_t i = 0; i < kinds[p->kind].n; i++) {
-		write_key(w, schema[i].name);
-		write_value(w, &schema[i], &p->v[i]);
-	}
-	write_literal(w, "}");
-}
-
-static int string_from_json(struct json_object *o, char **ret)
-{
-	const char *s;
-
-	if (!json_object_is_type(o, json_type_string))
-		return -EINVAL;
-	s = json_object_get_string(o);
-	/* A NUL inside would make it another string than was written. */
-	if (strlen(s) != (size_t)json_object_get_string_len(o))
-		return -EINVAL;
-	*ret = utf8_dup(s);
-	return *ret ? 0 : -ENOMEM;
-}
-
-static int list_from_json(struct json_object *o, bool pair, char ***ret)
-{
-	_cleanup_(strv_freep) char **l = NULL;
-	size_t n;
-
-	if (!json_object_is_type(o, json_type_array))
-		return -EINVAL;
-	n = json_object_array_length(o);
-	if (pair && n != 2)
-		return -EINVAL;
-	l = calloc(n + 1, sizeof(char *));
-	if (!l)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		int r = string_from_json(json_object_array_get_idx(o, i), &l[i]);
-
-		if (r < 0)
-			return r;
-	}
-	*ret = TAKE(l);
-	return 0;
-}
-
-/* An integer between @min and @max; json-c would clip instead of complaining. */
-static int integer_from_json(struct json_object *o, int64_t min, uint64_t max, uint64_t *ret)
-{
-	int64_t signed_value;
-
-	if (!json_object_is_type(o, json_type_int))
-		return -EINVAL;
-	signed_value = json_object_get_int64(o);
-	if (signed_value < 0) {
-		if (signed_value < min)
-			return -EINVAL;
-		*ret = (uint64_t)signed_value;
-		return 0;
-	}
-	*ret = json_object_get_uint64(o);
-	return *ret > max ? -EINVAL : 0;
-}
-
-static int value_from_json(const struct prop_def *d, struct json_object *o, struct value *ret)
-{
-	uint64_t n;
-	int r;
-
-	switch (form_of(d)) {
-	case FORM_STRING:
-		return string_from_json(o, &ret->s);
-	case FORM_LIST:
-	case FORM_PAIR:
-		return list_from_json(o, form_of(d) == FORM_PAIR, &ret->as);
-	case FORM_BOOL:
-		if (!json_object_is_type(o, json_type_boolean))
-			return -EINVAL;
-		ret->b = json_object_get_boolean(o);
-		return 0;
-	case FORM_I32:
-		r = integer_from_json(o, INT32_MIN, INT32_MAX, &n);
-		if (r < 0)
-			return r;
-		ret->i = (int32_t)(int64_t)n;
-		return 0;
-	case FORM_U32:
-		r = integer_from_json(o, 0, UINT32_MAX, &n);
-		if (r < 0)
-			return r;
-		ret->u = (uint32_t)n;
-		return 0;
-	case FORM_U64:
-		if (!o && d->unknown_null) {
-			ret->t = USEC_UNKNOWN;
-			return 0;
-		}
-		return integer_from_json(o, 0, UINT64_MAX, &ret->t);
-	case FORM_DOUBLE:
-		if (!json_object_is_type(o, json_type_double) && !json_object_is_type(o, json_type_int))
-			return -EINVAL;
-		ret->d = json_object_get_double(o);
-		return isfinite(ret->d) ? 0 : -EINVAL;
-	}
-	return -EINVAL;
-}
-
-int props_from_json(enum kind kind, struct json_object *o, struct props **ret)
-{
-	_cleanup_(props_unrefp) struct props *p = NULL;
-
-	if (!json_object_is_type(o, json_type_object))
-		return -EINVAL;
-	p = props_alloc(kind, 0);
-	if (!p)
-		return -ENOMEM;
-	for (size_t i = 0; i < kinds[kind].n; i++) {
-		struct json_object *v;
-		int r;
-
-		if (!json_object_object_get_ex(o, kinds[kind].schema[i].name, &v))
-			return -EINVAL;
-		r = value_from_json(&kinds[kind].schema[i], v, &p->v[i]);
-		if (r < 0)
-			return r;
-	}
-	*ret = props_pack(TAKE(p));
-	return 0;
 }

@@ -79,5 +79,12 @@ bool props_equal(const struct props *a, const struct props *b);
 struct writer;
 /* A JSON object with the properties by name, in the table's order. */
 void props_write(struct writer *w, const struct props *p);
+/*
+ * props_read() - a set from JSON text
+ *
+ * Fast where it is what props_write() writes, and right all the same where it is not: -EINVAL when it is no JSON, else as
+ * props_from_json().
+ */
+int props_read(enum kind kind, const char *text, size_t size, struct props **ret);
 /* -EINVAL when a member is missing or of another type. Unknown members are left out. */
 int props_from_json(enum kind kind, struct json_object *o, struct props **ret);

@@ -13,8 +13,8 @@
  * there: what comes stays in history alone, and is sent from there once the queue is below QUEUE_LOW. So a bus that is
  * stuck costs bounded memory, slows nobody else, and loses nothing that is still in history.
  */
-#define QUEUE_HIGH 512u /* answers wait behind what is there */
-#define QUEUE_LOW 256u
+#define QUEUE_HIGH 256u /* answers wait behind what is there */
+#define QUEUE_LOW 128u
 #define DRAIN_INTERVAL (20 * USEC_PER_MSEC) /* while the bus takes nothing */
 #define DRAIN_SOON (1 * USEC_PER_MSEC)	     /* while it does */
 #define DRAIN_EVENTS 128u		     /* of one turn of the loop */

@@ -197,6 +197,101 @@ static void test_bad(void **state)
 	assert_int_equal(props_from_json(KIND_NETWORK, NULL, &p), -EINVAL);
 }
 
+/* What props_read() makes of a text is what json-c and props_from_json() make of it. */
+static void read_both_ways(enum kind kind, const char *text, size_t size)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	struct json_object *o = json_tokener_parse_ex(tokener, text, (int)size);
+	struct props *slow = NULL, *fast = NULL;
+	int r = o ? props_from_json(kind, o, &slow) : -EINVAL;
+
+	json_tokener_free(tokener);
+	json_object_put(o);
+	assert_int_equal(props_read(kind, text, size, &fast), r);
+	if (r == 0) {
+		_cleanup_(freep) char *a = print(slow), *b = print(fast);
+
+		assert_true(props_equal(slow, fast));
+		assert_string_equal(a, b);
+	}
+	props_unref(slow);
+	props_unref(fast);
+}
+
+static void fill(struct props *p, unsigned *seed)
+{
+	static const char *const words[] = {"", "/", "web", "a \"b\" \\ c", "\n\t\b\f\r", "\x01\x1f\x7f", "\xc3\xa4\xf0\x9f\x98\x80", "{}[],:"};
+	static const uint64_t numbers[] = {0, 1, 10, INT32_MAX, UINT32_MAX, UINT64_MAX - 1, UINT64_MAX};
+	size_t n;
+	const struct prop_def *schema = props_schema(p->kind, &n);
+
+	for (unsigned i = 0; i < n; i++) {
+		const char *list[] = {words[rand_r(seed) % ELEMENTS(words)], "x", NULL};
+
+		switch (schema[i].type[0]) {
+		case 's':
+		case 'o':
+			assert_int_equal(props_set_s(p, i, list[0]), 0);
+			break;
+		case 'a':
+			if (rand_r(seed) % 4 == 0)
+				assert_int_equal(props_set_as(p, i, list), 0);
+			break;
+		case '(':
+			assert_int_equal(props_set_as(p, i, list), 0);
+			break;
+		case 'b':
+			p->v[i].b = rand_r(seed) % 2;
+			break;
+		case 'i':
+			p->v[i].i = (int32_t)numbers[rand_r(seed) % ELEMENTS(numbers)];
+			break;
+		case 'u':
+			p->v[i].u = (uint32_t)numbers[rand_r(seed) % ELEMENTS(numbers)];
+			break;
+		case 't':
+			p->v[i].t = numbers[rand_r(seed) % ELEMENTS(numbers)];
+			break;
+		case 'd':
+			p->v[i].d = rand_r(seed) % 1000 / 8.0;
+			break;
+		}
+	}
+}
+
+static void test_reading(void **state)
+{
+	static const char letters[] = "{}[],:\"\\0123456789-+.eE \n\x01\x80nulltruefalse/u";
+	unsigned seed = 7;
+
+	for (int kind = 0; kind < KIND_MAX; kind++)
+		for (unsigned round = 0; round < 300; round++) {
+			struct props *p = props_new((enum kind)kind), *q = NULL;
+			char *text;
+			size_t size;
+
+			fill(p, &seed);
+			text = print(p);
+			size = strlen(text);
+			assert_int_equal(props_read((enum kind)kind, text, size, &q), 0);
+			assert_true(props_equal(p, q));
+			props_unref(q);
+			read_both_ways((enum kind)kind, text, size);
+			/* and what a few wrong letters make of it */
+			for (unsigned wrong = 0; wrong < 20; wrong++) {
+				size_t at = (size_t)rand_r(&seed) % size;
+				char was = text[at];
+
+				text[at] = letters[(size_t)rand_r(&seed) % (sizeof(letters) - 1)];
+				read_both_ways((enum kind)kind, text, size);
+				text[at] = was;
+				read_both_ways((enum kind)kind, text, at);
+			}
+			free(text);
+			props_unref(p);
+		}
+}
+
 static void test_ranges(void **state)
 {
 	static const struct {
@@ -245,7 +340,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_schema), cmocka_unit_test(test_empty), cmocka_unit_test(test_values),
 		cmocka_unit_test(test_job),    cmocka_unit_test(test_bad),   cmocka_unit_test(test_ranges),
-		cmocka_unit_test(test_event),
+		cmocka_unit_test(test_event),  cmocka_unit_test(test_reading),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
