@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How long answers take while operations hang, measured: prints numbers and judges nothing.
+"""How long answers take while operations hang or events pour, measured: prints numbers and judges nothing.
 
-Four operations of a simulated hypervisor hang; then a real libvirtd is stopped (SIGSTOP), in the middle of four calls. Beside
+First a simulated hypervisor does one thing after the other as fast as it can, with nobody who listens, with one subscriber and
+with one stream: how long a Ping takes, and how much processor time the main loop takes in one go, which says what vireod itself
+adds to that. The same while 10,000 domains are listed, and when all of them go. Then four operations of a simulated hypervisor hang; then a real libvirtd is stopped (SIGSTOP), in the middle of four calls. Beside
 them the same answers when nothing hangs, and those of a service that does nothing (the bus itself), because what a machine
 that is never quiet adds is in all of them.
 
-Usage: latency.py VIREO-SIM [--sim]
+Usage: latency.py VIREO-SIM TURNS CLIENT|- [--sim]
 """
 import os
 import sys
@@ -15,14 +17,15 @@ import time
 
 from gi.repository import GLib
 
-from rig import Broker, Simulation, say
-from kit import guests, libvirtd, scope
+from rig import Broker, Listener, Simulation, Turns, control, say
+from kit import guests, libvirtd, scope, vireod
 from kit.bus import Bus
 from kit.loop import wait_for
 from kit.vireod import BusError
 
-SIM = sys.argv[1]
+SIM, TURNS, CLIENT = sys.argv[1:4]
 ROUNDS = int(os.environ.get('VIREO_BENCH_ROUNDS', '300'))
+EVENTS = int(os.environ.get('VIREO_BENCH_EVENTS', '20000'))
 NAME, ROOT = 'org.vireo1', '/org/vireo1'
 HOUR = 3600000
 ASYNC = {'async': GLib.Variant('b', True)}
@@ -82,6 +85,80 @@ class Answers:
                 pass
             times.append((time.monotonic() - before) * 1000)
         tell('Cancel, until the job has ended', times)
+
+
+class Pings:
+    """One Ping after the other, from a thread and a connection of its own, until it is left."""
+
+    def __init__(self, bus, name, path):
+        self.client = vireod.Client(bus)
+        self.name, self.path = name, path
+        self.times = []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.over.wait(0.002):
+            self.times.append(timed(self.client.call, self.path, 'org.freedesktop.DBus.Peer', 'Ping', name=self.name, limit=60))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_exception):
+        self.over.set()
+        self.thread.join()
+        times = sorted(self.times) or [float('nan')]
+        say(f'Ping of {self.name}, {len(times)} times (median, 99th percentile, worst)',
+            f'{times[len(times) // 2]:.1f} ms, {times[len(times) * 99 // 100]:.1f} ms, {times[-1]:.1f} ms')
+
+
+def tell_turns(turns):
+    n, most, longest = turns.take()
+    say('turns of the main loop (how many; 99 of 100 below; the longest; processor time)',
+        f'{n}, {most:.1f} ms, {longest:.1f} ms')
+
+
+def flooded(where):
+    bus = Bus(where)
+    turns = Turns(where, TURNS)
+    path = where.directory() / 'control'
+    broker = Broker(where, bus, f'sim:///empty?domains=100&control={path}', environment=turns.environment)
+    for mode in ('none', 'signals', 'stream') if CLIENT != '-' else ('none',):
+        print(f'a flood of {EVENTS} events of 100 domains, to ' + {'none': 'nobody', 'signals': 'one subscriber', 'stream':
+                                                                   'one stream'}[mode])
+        broker.client.sync()
+        turns.take()
+        listener = Listener(where, CLIENT, bus, mode, EVENTS) if mode != 'none' else None
+        with Pings(bus, NAME, ROOT), Pings(bus, 'org.freedesktop.DBus', '/org/freedesktop/DBus'):
+            control(path, do='flood', count=EVENTS)
+            if listener:
+                listener.seconds()
+            broker.client.sync()
+        tell_turns(turns)
+    broker.stop()
+
+
+def large(where):
+    bus = Bus(where)
+    turns = Turns(where, TURNS)
+    broker = Broker(where, bus, 'sim:///empty', environment=turns.environment)
+    broker.client.sync()
+    turns.take()
+    print('10,000 domains are listed')
+    with Pings(bus, NAME, ROOT):
+        connection = broker.client.manager('Open', '(sa{sv})', 'sim:///10000', {}, limit=120)
+        broker.wait_domains(10000)
+    tell_turns(turns)
+    for what, call in (('are asked for (GetSnapshot)', lambda: broker.client.snapshot()),
+                       ('are hashed (Digest)', lambda: broker.client.manager('Digest', '(a{sv})', {}, limit=60)),
+                       ('are listed again (Sync)', broker.client.sync),
+                       ('go with their connection (Close)',
+                        lambda: broker.client.manager('Close', '(o)', connection, limit=120))):
+        print(f'10,000 domains {what}')
+        call()
+        tell_turns(turns)
+    broker.stop()
 
 
 def simulated(where):
@@ -145,8 +222,9 @@ def real(where):
 
 
 def main():
-    with scope.Scope() as where:
-        simulated(where)
+    for part in (flooded, large, simulated):
+        with scope.Scope() as where:
+            part(where)
     if '--sim' not in sys.argv:
         with scope.Scope() as where:
             real(where)

@@ -2,8 +2,10 @@
 """What the benchmarks share."""
 
 import json
+import os
 import pathlib
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -42,11 +44,12 @@ def cpu_seconds(pid):
 class Broker:
     """A vireod without anybody who listens."""
 
-    def __init__(self, where, bus, uri, state=None):
+    def __init__(self, where, bus, uri, state=None, environment=None):
         state = where.directory(state or 'state-' + str(abs(hash(uri))))
         before = time.monotonic()
         self.process = where.spawn([vireod.executable(), f'--address={bus.address}', f'--state-directory={state}',
-                                    f'--connect={uri}', '--config=/dev/null'], stderr=subprocess.DEVNULL)
+                                    f'--connect={uri}', '--config=/dev/null'], stderr=subprocess.DEVNULL,
+                                   env={**os.environ, **(environment or {})})
         self.pid = self.process.pid
         self.client = vireod.Client(bus)
         wait_for(lambda: self.client.owner() is not None, 120, 'the name', poll=0.01)
@@ -98,3 +101,27 @@ class Listener:
     def seconds(self):
         """Wait until it has heard them; return how long after the first one that was."""
         return json.loads(self.process.stdout.readline())['ms'][0] / 1000
+
+
+class Turns:
+    """How much processor time the main loop takes in one go (turns.c, preloaded into a program)."""
+
+    FORMAT = '32Q'
+
+    def __init__(self, where, library):
+        self.path = where.directory('turns') / 'turns'
+        self.path.write_bytes(bytes(struct.calcsize(self.FORMAT)))
+        self.environment = {'LD_PRELOAD': str(library), 'VIREO_TURNS': str(self.path)}
+
+    def take(self):
+        """Return how many there were since the last time, below how many ms 99 of 100 stayed, and the longest in ms."""
+        with self.path.open('r+b') as file:
+            n, longest, *below = struct.unpack(self.FORMAT, file.read())
+            file.seek(0)
+            file.write(bytes(struct.calcsize(self.FORMAT)))
+        seen = 0
+        for i, many in enumerate(below):
+            seen += many
+            if seen >= n * 0.99:
+                return n, 2 ** (i + 1) / 1000, longest / 1e6
+        return n, 0, 0
