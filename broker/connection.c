@@ -187,8 +187,8 @@ static void on_hello(struct connection *c, struct hello *h)
 		lost(c, "out of memory");
 		return;
 	}
-	log_info("%s: connected to %s (%s %s)", c->object->path, h->hostname ? h->hostname : "?", c->driver->name,
-		 h->version ? h->version : "");
+	log_info("%s: connected to %s (driver %s, hypervisor %s)", c->object->path, h->hostname ? h->hostname : "?", c->driver->name,
+		 h->version && *h->version ? h->version : "of no known version");
 	broker_emit(b, c->object, "Connected", "", false, TAKE(p), NULL);
 
 	was_same = (c->same_key && h->same_key) ? strcmp(c->same_key, h->same_key) == 0 : c->same_key == h->same_key;

@@ -233,6 +233,13 @@ static int check_arguments(const struct change *c, struct failure *f)
 	if (s->size && (c->number == 0 || c->number % 1024 != 0))
 		return failure_set(f, VIREO_INVALID_ARGS, "%llu bytes: it must be a multiple of 1024, and not 0",
 				   (unsigned long long)c->number);
+	if (c->fd >= 0) {
+		bool writes = c->operation == OP_POOL_DOWNLOAD_VOLUME;
+		int flags = fcntl(c->fd, F_GETFL);
+
+		if (flags < 0 || flags & O_PATH || (flags & O_ACCMODE) == (writes ? O_RDONLY : O_WRONLY))
+			return failure_set(f, VIREO_INVALID_ARGS, "the descriptor is not open for %s", writes ? "writing" : "reading");
+	}
 	if (c->operation == OP_DOMAIN_SET_VCPUS && c->number == 0)
 		return failure_set(f, VIREO_INVALID_ARGS, "a domain can't have 0 vCPUs");
 	if (c->operation == OP_DOMAIN_RENAME && !c->text[0])

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The face of the broker: reads, calls, errors, signals, as any client on the bus meets them."""
 
+import os
 import re
 import xml.etree.ElementTree as ET
 
@@ -236,6 +237,19 @@ class Changing(BusCase):
         self.refused('org.freedesktop.DBus.Error.InvalidArgs', self.domain, f'{NAME}.Domain', 'SetVCPUs', '(ua{sv})', 0, {})
         self.refused('org.freedesktop.DBus.Error.InvalidArgs', self.domain, f'{NAME}.Domain', 'Start', '(s)', 'x')
         self.assertEqual(self.vireod.get(self.domain, 'Domain', 'Version'), version)
+
+    def test_descriptors(self):
+        """One that cannot be read or written is refused before anything is begun."""
+        pool = self.some('StoragePool')
+        for method, mode, says in (('UploadVolume', os.O_WRONLY, 'reading'), ('DownloadVolume', os.O_RDONLY, 'writing'),
+                                   ('UploadVolume', os.O_PATH, 'reading'), ('DownloadVolume', os.O_PATH, 'writing')):
+            descriptors = Gio.UnixFDList.new_from_array([os.open('/dev/null', mode | os.O_CLOEXEC)])
+            with self.assertRaises(GLib.Error) as caught:
+                self.vireod.connection.call_with_unix_fd_list_sync(
+                    NAME, pool, f'{NAME}.StoragePool', method, GLib.Variant('(sha{sv})', ('v', 0, {})), None,
+                    Gio.DBusCallFlags.NONE, 30000, descriptors, None)
+            self.assertEqual(Gio.DBusError.get_remote_error(caught.exception), 'org.freedesktop.DBus.Error.InvalidArgs')
+            self.assertIn(f'the descriptor is not open for {says}', caught.exception.message)
 
     def test_repeated_key(self):
         """A Python dictionary can't have it, so this message is made by hand."""
