@@ -12,17 +12,24 @@
  *         │
  *         ├──► there is no polkit here ──► refused
  *         ├──► a listing: is there an answer for each connection? ──► asked as far as not ──► some may be seen ──► go on
- *         └──► else polkit is asked about this object ──► yes ──► is it still the same? ──► (the other object) ──► go on
+ *         └──► else polkit is asked about this object ──► yes ──► (the other object) ──► are they still the same? ──► go on
  */
+
+/* What polkit is asked about. */
+struct subject {
+	char *path; /* NULL: the manager */
+	uint64_t incarnation;
+	struct details details;
+};
+
 struct warrant {
 	struct question q; /* its pointers are void, but for @covers */
 	uint64_t since;	   /* face.pass */
 	bool interactive;
 	bool counted;	     /* its bytes are within the bound */
 	char *connection;    /* path; a listing of one connection; NULL: of those that @covers lets through, or all */
-	char *object, *other; /* paths; NULL: the manager; none */
-	uint64_t incarnation;
-	struct details details;
+	struct subject subjects[2]; /* each must be allowed, one after the other */
+	unsigned n_subjects, current;
 	struct authority_request *request;
 };
 
@@ -142,7 +149,7 @@ int details_ask(const struct details *d, struct peer *p, enum action action, boo
 {
 	struct authority_detail details[DETAIL_MAX];
 	struct authority_question q = {
-		.sender = p->name, .action = action_names[action], .details = details, .interactive = interactive};
+		.sender = p->name, .uid = p->uid, .action = action_names[action], .details = details, .interactive = interactive};
 
 	for (enum detail i = 0; i < DETAIL_MAX; i++)
 		if (d->v[i])
@@ -157,10 +164,11 @@ void warrant_free(struct warrant *w)
 	if (!w)
 		return;
 	authority_cancel(w->request);
-	details_clear(&w->details);
+	for (size_t i = 0; i < ELEMENTS(w->subjects); i++) {
+		details_clear(&w->subjects[i].details);
+		free(w->subjects[i].path);
+	}
 	free(w->connection);
-	free(w->object);
-	free(w->other);
 	free(w);
 }
 
@@ -199,51 +207,49 @@ static void refuse(struct held *h, enum action action, int answer)
 
 static void decide(struct held *h);
 
-static bool is_same(struct held *h, const struct warrant *w)
+static bool is_same(struct held *h, const struct subject *s)
 {
 	_cleanup_(details_clear) struct details now = {0};
 	struct face *f = h->face;
-	const struct object *o = broker_find(f->broker, w->object);
+	const struct object *o;
 
-	if (!o || o->incarnation != w->incarnation || !rights_sees_object(f->config.private_signals ? h->viewer : NULL, o))
+	if (!s->path)
+		return true;
+	o = broker_find(f->broker, s->path);
+	if (!o || o->incarnation != s->incarnation || !rights_sees_object(f->config.private_signals ? h->viewer : NULL, o))
 		return false;
-	return details_of(f, o, sd_bus_message_get_member(h->m), &now) >= 0 && details_equal(&w->details, &now);
+	return details_of(f, o, sd_bus_message_get_member(h->m), &now) >= 0 && details_equal(&s->details, &now);
 }
 
-/* The question about w->object is to be put. */
-static int prepare(struct held *h, struct warrant *w)
+/* The question about @o is to be put. */
+static int subject_add(struct warrant *w, struct held *h, const struct object *o)
 {
-	const struct object *o = broker_find(h->face->broker, w->object);
+	struct subject *s = &w->subjects[w->n_subjects++];
 
-	if (!o)
-		return -ENOENT;
-	w->incarnation = o->incarnation;
-	details_clear(&w->details);
-	return details_of(h->face, o, sd_bus_message_get_member(h->m), &w->details);
+	s->path = strdup(o->path);
+	s->incarnation = o->incarnation;
+	return s->path ? details_of(h->face, o, sd_bus_message_get_member(h->m), &s->details) : -ENOMEM;
 }
 
 static void on_answer(enum authority_answer answer, void *userdata)
 {
 	struct held *h = userdata;
 	struct warrant *w = h->warrant;
-	int r;
+	bool same = true;
 
 	w->request = NULL;
+	/* The first may have changed while there was an answer about the second. */
+	for (unsigned i = 0; i < w->n_subjects; i++)
+		same = same && is_same(h, &w->subjects[i]);
 	if (answer != AUTHORITY_YES)
 		refuse(h, w->q.action, answer);
-	else if (w->object && !is_same(h, w))
+	else if (!same)
 		held_failf(h, VIREO_ACCESS_DENIED,
 			   "what %s was called for has gone, or changed its name, since polkit was asked about it; nothing was done",
 			   sd_bus_message_get_member(h->m));
-	else if (w->other) {
-		free(w->object);
-		w->object = TAKE(w->other);
-		r = prepare(h, w);
-		if (r < 0)
-			held_errno(h, r);
-		else
-			decide(h);
-	} else
+	else if (++w->current < w->n_subjects)
+		decide(h);
+	else
 		grant(h);
 }
 
@@ -253,7 +259,7 @@ static void decide_object(struct held *h, struct warrant *w)
 
 	if (w->request)
 		return;
-	r = details_ask(&w->details, h->peer, w->q.action, w->interactive, on_answer, h, &w->request);
+	r = details_ask(&w->subjects[w->current].details, h->peer, w->q.action, w->interactive, on_answer, h, &w->request);
 	if (r < 0)
 		held_errno(h, r);
 }
@@ -433,25 +439,27 @@ static int warrant_new(struct held *h, const struct question *q, struct warrant 
 		w->connection = connection_in(o->kind == KIND_JOB ? o->props->v[JOB_OBJECT].s : o->path);
 		r = w->connection ? 0 : -ENOMEM;
 	} else if (q->object) {
-		w->object = strdup(q->object->path);
-		w->other = q->other ? strdup(q->other->path) : NULL;
-		r = w->object && (!q->other || w->other) ? prepare(h, w) : -ENOMEM;
+		r = subject_add(w, h, q->object);
+		if (r >= 0 && q->other)
+			r = subject_add(w, h, q->other);
 	} else if (q->action != ACTION_VIEW) {
-		r = put(&w->details, DETAIL_CONNECTION, q->label ? q->label : "");
+		struct details *d = &w->subjects[w->n_subjects++].details;
+
+		r = put(d, DETAIL_CONNECTION, q->label ? q->label : "");
 		if (r >= 0)
-			r = put(&w->details, DETAIL_NAME, q->label ? q->label : "");
+			r = put(d, DETAIL_NAME, q->label ? q->label : "");
 		if (r >= 0)
-			r = put(&w->details, DETAIL_KIND, "connection");
+			r = put(d, DETAIL_KIND, "connection");
 		if (r >= 0)
-			r = put(&w->details, DETAIL_OPERATION, sd_bus_message_get_member(h->m));
+			r = put(d, DETAIL_OPERATION, sd_bus_message_get_member(h->m));
 		if (r >= 0 && q->uri) {
 			/* Whatever may be secret in it stands in its query. */
 			query = strpbrk(q->uri, "?#");
-			w->details.v[DETAIL_URI] = query ? strndup(q->uri, (size_t)(query - q->uri)) : strdup(q->uri);
-			r = w->details.v[DETAIL_URI] ? 0 : -ENOMEM;
+			d->v[DETAIL_URI] = query ? strndup(q->uri, (size_t)(query - q->uri)) : strdup(q->uri);
+			r = d->v[DETAIL_URI] ? 0 : -ENOMEM;
 		}
 		if (r >= 0)
-			r = details_fill(&w->details);
+			r = details_fill(d);
 	}
 	if (r < 0)
 		return r;

@@ -161,6 +161,7 @@ static void subscribing_go(struct held *h)
 		}
 		filter_free(h->peer->subscription);
 		h->peer->subscription = TAKE(s->filter);
+		signals_subscribed(h->peer);
 	}
 	answer_empty(h);
 }

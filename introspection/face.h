@@ -185,6 +185,7 @@ struct peer {
 	unsigned n_watches;
 	unsigned n_polls;	     /* of those */
 	struct filter *subscription; /* NULL: none */
+	char *connections;	     /* paths that a subscriber was told of last (signals.c); NULL: none yet */
 	struct right *rights;
 	uint64_t changed;	     /* the version at which his rights changed last; 0: never */
 	bool listed;		     /* since then */
@@ -250,6 +251,8 @@ void progress_changed(struct face *f, struct object *job, unsigned changed);
 /* A versioned event of the job told everything. */
 void progress_forget(struct face *f, const char *path, bool gone);
 void progress_free(struct face *f);
+/* A subscription has begun: what he sees now needs no telling. */
+void signals_subscribed(struct peer *p);
 /* Sends a signal: to all, or, in private mode, to those whose subscription matches @e, or @o, or to each of them. */
 int signals_send(struct face *f, sd_bus_message *m, const struct event *e, const struct object *o);
 

@@ -26,6 +26,7 @@ static void peer_free(struct peer *p)
 	HASH_DEL(f->peers, p);
 	sd_bus_slot_unref(p->asking);
 	filter_free(p->subscription);
+	free(p->connections);
 	free(p->gids);
 	free(p->name);
 	free(p);

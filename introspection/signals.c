@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "face.h"
@@ -203,6 +204,42 @@ static int send_connections_to(struct face *f, const struct peer *p)
 	return r < 0 ? r : sd_bus_send(f->bus, m, NULL);
 }
 
+/* Those that @p sees, in one string. NULL: no memory. */
+static char *connections_of(const struct peer *p)
+{
+	_cleanup_(freep) char *list = strdup("");
+
+	for (struct object *o = broker_first(p->face->broker, KIND_CONNECTION); o && list; o = o->next) {
+		char *longer;
+
+		if (!rights_sees_object(p->subscription->viewer, o))
+			continue;
+		if (asprintf(&longer, "%s%s ", list, o->path) < 0)
+			return NULL;
+		free(list);
+		list = longer;
+	}
+	return TAKE(list);
+}
+
+void signals_subscribed(struct peer *p)
+{
+	free(p->connections);
+	p->connections = p->subscription ? connections_of(p) : NULL;
+}
+
+/* What comes and goes without his seeing it is not even a signal to him. */
+static int tell_connections(struct peer *p)
+{
+	_cleanup_(freep) char *list = connections_of(p);
+
+	if (list && p->connections && strcmp(list, p->connections) == 0)
+		return 0;
+	free(p->connections);
+	p->connections = TAKE(list);
+	return send_connections_to(p->face, p);
+}
+
 static void send_connections(struct face *f)
 {
 	struct peer *p, *tmp;
@@ -213,7 +250,7 @@ static void send_connections(struct face *f)
 	}
 	HASH_ITER(hh, f->peers, p, tmp)
 		if (p->subscription)
-			send_connections_to(f, p);
+			tell_connections(p);
 }
 
 /* Not a change of the object, so it has no event: for him it appears or disappears. */
@@ -256,7 +293,7 @@ void signals_sight_changed(struct peer *p, const char *path, bool seen)
 				log_warning("%s could not be told what it sees of %s", p->name, o->path);
 		}
 	p->subscription->viewer = viewer;
-	send_connections_to(f, p);
+	tell_connections(p);
 }
 
 /* ---- bookmarks ----------------------------------------------------------------------------------------------- */

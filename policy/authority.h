@@ -11,7 +11,9 @@
  * May this caller do that? Asked of polkit, over the bus, without ever waiting. Knows callers and actions; knows no domain.
  *
  * The subject is always the caller's unique bus name, so that nobody can speak for another process that has the same number.
- * Whatever is not a clear yes is no: polkit absent, slow, or in error. Nothing is remembered. Main loop's thread only.
+ * Whatever is not a clear yes is no: polkit absent, slow, or in error. Nothing is remembered. Nobody keeps others from being
+ * asked about: neither one user by all the dialogs that he leaves open, nor one connection by asking faster than polkit answers.
+ * Main loop's thread only.
  */
 struct authority;
 struct authority_request;
@@ -31,6 +33,7 @@ struct authority_detail {
 
 struct authority_question {
 	const char *sender; /* unique name */
+	uint32_t uid;	    /* whose connection that is */
 	const char *action; /* "org.vireo1.control" */
 	const struct authority_detail *details;
 	size_t n_details;
@@ -42,7 +45,7 @@ typedef void (*authority_fn)(enum authority_answer answer, void *userdata);
 
 /*
  * @max:     questions of one sender that may wait; more are answered AUTHORITY_BUSY
- * @changed: answers given so far may no longer be right. Anybody on the bus can make this happen, but nothing more
+ * @changed: answers given so far may no longer be right
  * @bus:     a reference is taken
  */
 int authority_new(sd_bus *bus, struct clock *clock, unsigned max, void (*changed)(void *userdata), void *userdata,

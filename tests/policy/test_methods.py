@@ -255,6 +255,33 @@ class Passwords(PolicyCase):
         self.assertFalse(self.vireod.get(self.path, 'Domain', 'Active'))
 
 
+    def test_the_first_of_two_changes_while_the_password_for_the_second_is_typed(self):
+        """A volume copied from one pool into another needs both to be allowed, and both to be what they were."""
+        pools = {v['Name']: p for p, v in self.objects('StoragePool').items()}
+        into, source = pools['hidden-pool'], pools['images-x7']
+        self.vireod.call(into, f'{NAME}.StoragePool', 'Start', '(a{sv})', {})
+        xml = self.vireod.call(into, f'{NAME}.StoragePool', 'GetXML', '(a{sv})', {})[1]
+        for change in (False, True):
+            self.rules(allow(STORAGE, 'action.lookup("name") == "hidden-pool"'))
+            alice = self.caller(ALICE)
+            alice.register_agent()
+            reply = alice.send(into, f'{NAME}.StoragePool', 'CloneVolume', '(ssa{sv})', 'web.qcow2', f'copy-{change}',
+                               {'pool': GLib.Variant('o', source)}, interactive=True)
+            wait_for(lambda: alice.dialogs() or reply.there, 30, 'a dialog')
+            dialog = alice.dialogs()[-1]
+            self.assertIn('“images-x7”: CloneVolume', dialog['message'])
+            if change:
+                for method in ('Stop', 'Undefine'):
+                    self.vireod.call(into, f'{NAME}.StoragePool', method, '(a{sv})', {})
+                again = self.vireod.call(self.connection, f'{NAME}.Connection', 'DefinePool', '(sa{sv})', xml, {})[0]
+                self.assertEqual(again, into)
+                self.vireod.call(into, f'{NAME}.StoragePool', 'Start', '(a{sv})', {})
+            self.polkit.authenticate(dialog['cookie'], 0, ALICE)
+            alice.finish(dialog['cookie'])
+            # the simulated hypervisor can't do it; what matters is who says no
+            self.assertEqual(reply.error()[0], DENIED if change else f'{ERROR}NotSupported')
+
+
 class EveryMethod(PolicyCase):
     """Each, in an order in which there is something left to call."""
 
@@ -439,6 +466,18 @@ class Limits(PolicyCase):
         for error in errors:
             self.assertEqual(error.short, 'LimitsExceeded')
             self.assertTrue(error.message.startswith('streams:'), error.message)
+
+    def test_streams_of_a_user(self):
+        """Whoever has many connections to the bus leaves some to others."""
+        self.rules(allow(VIEW))
+        for _ in range(8):
+            alice = self.caller(ALICE)
+            for reply in [alice.manager('Watch', '(a{sv})', {}) for _ in range(128)]:
+                reply.get()
+        name, words = self.caller(ALICE).manager('Watch', '(a{sv})', {}).error()
+        self.assertEqual(name, f'{ERROR}LimitsExceeded')
+        self.assertTrue(words.startswith('streams: this user'), words)
+        self.caller(BOB).manager('Watch', '(a{sv})', {}).get()
 
     def test_jobs(self):
         """Of a user, whatever connections to the bus he has."""

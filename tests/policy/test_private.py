@@ -295,6 +295,40 @@ class Private(PolicyCase):
         wait_for(lambda: any(s[2] == 'InterfacesRemoved' and s[3][0] == third for s in alice.signals), 30, 'it goes')
         self.assertNotIn('fourth', json.dumps(alice.signals, default=str))
 
+    def test_a_hidden_connection_comes_and_goes(self):
+        """Without a sign: that the list of connections changes is one, even where the list looks the same."""
+        self.rules(view('alice', 'one') + NO)
+        alice = self.caller(ALICE)
+        alice.listen()
+        alice.manager('Subscribe', '(a{sv})', {}).get()
+        alice.manager('GetSnapshot', '(a{sv})', {}).get()
+        before = len(alice.signals)
+        self.vireod.manager('Open', '(sa{sv})', 'sim:///3?seed=9', {'label': GLib.Variant('s', 'fifth')})
+        self.vireod.manager('Close', '(o)', '/org/vireo1/connection/fifth')
+        version = self.toggle(self.domain(ONE, 'web-2'))
+        wait_for(lambda: any(s[2] == 'Bookmark' and s[3][0] >= version for s in alice.signals), 30, 'a Bookmark')
+        news = [s for s in alice.signals[before:] if s[2] not in ('Bookmark', 'NameOwnerChanged')]
+        self.assertTrue(news)
+        for path, _interface, member, body in news:
+            self.assertTrue(path.startswith((ONE + '/', '/org/vireo1/job/')) or 'Interfaces' in member, (path, member, body))
+            self.assertNotEqual(body[0], f'{NAME}.Manager')
+
+    def test_parents_of_hidden_objects(self):
+        self.rules(view('alice', 'one') + NO)
+        alice = self.caller(ALICE)
+        for place in ('', '/domain', '/pool', '/network', '/nothing', '/domain/_x'):
+            for interface, method, signature, arguments in (
+                    (INTROSPECTABLE, 'Introspect', '()', ()), (OBJECT_MANAGER, 'GetManagedObjects', '()', ()),
+                    (PROPERTIES, 'GetAll', '(s)', ('',)), (PROPERTIES, 'GetAll', '(s)', (f'{NAME}.Domain',)),
+                    (f'{NAME}.Connection', 'Resync', '(a{sv})', ({},)),
+                    (f'{NAME}.Connection', 'DefineDomain', '(sa{sv})', ('<x/>', {}))):
+                with self.subTest(f'{place} {method}'):
+                    here, there = (alice.send(f'/org/vireo1/connection/{label}{place}', interface, method, signature, *arguments).raw()
+                                   for label in ('two', 'zwo'))
+                    for answer in (here, there):
+                        answer.pop('number')
+                    self.assertEqual(json.dumps(here).replace('/two', '/zwo'), json.dumps(there))
+
 
 if __name__ == '__main__':
     main()
