@@ -390,6 +390,7 @@ struct driver {
 	const char *const *uris;	     /* examples, NULL-terminated */
 	const struct event_def *events;	     /* ends with a NULL name */
 	const enum operation *operations;    /* ends with OP_NONE: what it can ever do */
+	bool every_operation;		     /* instead: it can do all there are */
 	unsigned causes[KIND_MAX];	     /* bits 1u << CAUSE_…: what it can report */
 	/*
 	 * µs. Between an early Resumed (libvirt's, of an ordinary boot) and its Started a guest is seen to run although no report
@@ -443,6 +444,8 @@ struct driver {
 
 /* ---- registry (drivers/registry.c) ------------------------------------------------------------------------- */
 
+/* Can it ever do this? */
+bool driver_can(const struct driver *d, enum operation operation);
 /* -EINVAL and a log line when a required callback or the api is missing: the driver is then refused. */
 int registry_add(const struct driver *d);
 /* All drivers that were built in. */

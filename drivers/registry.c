@@ -22,9 +22,11 @@ static size_t n_drivers;
 /* NULL: it is fine. */
 static const char *find_fault(const struct driver *d)
 {
+	static const enum operation none = OP_NONE;
+
 	if (d->api != DRIVER_API)
 		return "it was written for another version of drivers/driver.h";
-	if (!d->summary || !d->uris || !d->uris[0] || !d->events || !d->operations)
+	if (!d->summary || !d->uris || !d->uris[0] || !d->events || (!d->operations && !d->every_operation))
 		return "its table lacks the summary, example URIs, events or operations";
 	if (!d->claim)
 		return "it has no claim()";
@@ -36,9 +38,9 @@ static const char *find_fault(const struct driver *d)
 		return "it has no list()";
 	if (!d->look)
 		return "it has no look()";
-	if (d->operations[0] != OP_NONE && !d->operate)
+	if ((d->every_operation || d->operations[0] != OP_NONE) && !d->operate)
 		return "it lists operations, but has no operate()";
-	for (const enum operation *op = d->operations; *op != OP_NONE; op++)
+	for (const enum operation *op = d->every_operation ? &none : d->operations; *op != OP_NONE; op++)
 		if (*op < OP_NONE || *op >= OP_MAX)
 			return "it lists an operation that there isn't";
 	for (const struct event_def *e = d->events; e->name; e++)
@@ -82,6 +84,16 @@ void registry_add_builtin(void)
 #if HAVE_LIBVIRT
 	registry_add(&libvirt_driver);
 #endif
+}
+
+bool driver_can(const struct driver *d, enum operation operation)
+{
+	if (d->every_operation)
+		return operation > OP_NONE && operation < OP_MAX;
+	for (const enum operation *op = d->operations; *op != OP_NONE; op++)
+		if (*op == operation)
+			return true;
+	return false;
 }
 
 size_t registry_count(void)
@@ -214,20 +226,12 @@ static void describe_driver(FILE *f, const struct driver *d)
 				e->source ? e->source : "");
 		}
 		snprintf(label, sizeof(label), "%s operations", interfaces[i].interface);
-		for (const enum operation *op = d->operations; *op != OP_NONE; op++)
-			if (operation_table[*op].kind == interfaces[i].kind)
-				print_word(f, label, operation_table[*op].method, &column);
+		for (enum operation op = OP_NONE + 1; op < OP_MAX; op++)
+			if (operation_table[op].kind == interfaces[i].kind && driver_can(d, op))
+				print_word(f, label, operation_table[op].method, &column);
 		print_end(f, &column);
 	}
 	fputc('\n', f);
-}
-
-static bool can_operate(const struct driver *d, enum operation operation)
-{
-	for (const enum operation *op = d->operations; *op != OP_NONE; op++)
-		if (*op == operation)
-			return true;
-	return false;
 }
 
 static bool can_report(const struct driver *d, enum kind kind, const char *event)
@@ -267,7 +271,7 @@ static bool row_event(const struct driver *d, const void *what)
 
 static bool row_operation(const struct driver *d, const void *what)
 {
-	return can_operate(d, *(const enum operation *)what);
+	return driver_can(d, *(const enum operation *)what);
 }
 
 static void print_heading(FILE *f, const char *title)

@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "log.h"
+#include "thread.h"
 
 /* Idle threads end after so long. */
 #define IDLE_SECONDS 10
@@ -30,9 +30,7 @@ struct workers {
 	struct work *head, **tail;
 };
 
-static pthread_mutex_t alive_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t alive_less = PTHREAD_COND_INITIALIZER;
-static unsigned alive;
+static struct thread_group alive = THREAD_GROUP_INIT;
 
 static void free_pool(struct workers *w)
 {
@@ -79,10 +77,7 @@ static void *worker(void *userdata)
 	pthread_mutex_unlock(&w->lock);
 	if (last)
 		free_pool(w);
-	pthread_mutex_lock(&alive_lock);
-	alive--;
-	pthread_cond_broadcast(&alive_less);
-	pthread_mutex_unlock(&alive_lock);
+	thread_ended(&alive);
 	return NULL;
 }
 
@@ -105,32 +100,14 @@ int workers_new(const char *name, unsigned max, struct workers **ret)
 	return 0;
 }
 
-/* Locked. A new thread, with every signal blocked: signals are the main loop's. */
+/* Locked. */
 static int start_thread(struct workers *w)
 {
-	pthread_attr_t attr;
-	sigset_t all, old;
-	pthread_t thread;
-	int r;
+	int r = thread_start(&alive, worker, w);
 
-	pthread_mutex_lock(&alive_lock);
-	alive++;
-	pthread_mutex_unlock(&alive_lock);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	r = pthread_create(&thread, &attr, worker, w);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r == 0) {
+	if (r == 0)
 		w->threads++;
-		return 0;
-	}
-	pthread_mutex_lock(&alive_lock);
-	alive--;
-	pthread_mutex_unlock(&alive_lock);
-	return -r;
+	return r;
 }
 
 int workers_submit(struct workers *w, work_fn fn, void *data)
@@ -194,30 +171,10 @@ void workers_close(struct workers *w, work_fn abandon)
 
 unsigned workers_alive(void)
 {
-	unsigned n;
-
-	pthread_mutex_lock(&alive_lock);
-	n = alive;
-	pthread_mutex_unlock(&alive_lock);
-	return n;
+	return thread_count(&alive);
 }
 
 int workers_wait_all(uint64_t usec)
 {
-	struct timespec until;
-	int r = 0;
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += (time_t)(usec / USEC_PER_SEC);
-	until.tv_nsec += (long)(usec % USEC_PER_SEC) * 1000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	pthread_mutex_lock(&alive_lock);
-	while (alive > 0 && r == 0)
-		r = pthread_cond_timedwait(&alive_less, &alive_lock, &until);
-	r = alive > 0 ? -ETIMEDOUT : 0;
-	pthread_mutex_unlock(&alive_lock);
-	return r;
+	return thread_wait(&alive, usec) > 0 ? -ETIMEDOUT : 0;
 }

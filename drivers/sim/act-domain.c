@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <string.h>
 
-#include "world.h"
+#include "job.h"
 
 /*
  * What can happen to a domain, and the reports that libvirt with QEMU makes of it, in its order. Without the quirks
@@ -41,7 +41,9 @@ void sim_domain_end(struct sim_world *w, struct sim_object *o, const char *event
 	/* the report carries the ID of the run that it speaks of */
 	o->id = run;
 	sim_emit(w, o, CAUSE_STOPPED, event_reason);
+	sim_jobs_stopped(w, o);
 	o->id = -1;
+	o->incoming = false;
 	if (!o->persistent)
 		sim_object_remove(&w->truth, o);
 }
@@ -81,13 +83,28 @@ static int need_running(const struct sim_object *o, struct failure *f)
 
 /* ---- the guest ----------------------------------------------------------------------------------------------- */
 
+/* How to ask it: by its buttons, which it has; it has no agent, and no paths into it. */
+static int check_mode(const struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	const struct vdict_item *mode = vdict_get(a->options, "mode");
+
+	for (char **word = mode && mode->type == 'a' ? mode->a : (char *[]){NULL}; *word; word++)
+		if (strcmp(*word, "acpi") == 0)
+			return 0;
+	if (mode && mode->type == 'a' && mode->a[0])
+		return failure_set(f, VIREO_NOT_SUPPORTED, "Domain '%s' cannot be asked by: %s.", o->name, mode->a[0]);
+	return 0;
+}
+
 /* Asked to: it follows in a while. */
-static int shutdown(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_ask_shutdown(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	int r = need_running(o, f);
 
 	if (r == 0)
-		sim_script_later(w, o, "poweroff");
+		r = check_mode(o, a, f);
+	if (r == 0)
+		sim_script_later(w, o, "poweroff", NULL);
 	return r;
 }
 
@@ -99,7 +116,7 @@ static int poweroff(struct sim_world *w, struct sim_object *o, const struct sim_
 		return r;
 	sim_object_set_state(o, DOMAIN_SHUTDOWN, "user");
 	sim_emit(w, o, CAUSE_SHUTDOWN, "guest");
-	sim_script_later(w, o, "finish");
+	sim_script_later(w, o, "finish", NULL);
 	return 0;
 }
 
@@ -111,16 +128,18 @@ static int finish(struct sim_world *w, struct sim_object *o, const struct sim_ar
 	return 0;
 }
 
-static int reboot(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_ask_reboot(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	int r = need_running(o, f);
 
+	if (r == 0)
+		r = check_mode(o, a, f);
 	if (r == 0)
 		sim_emit_event(w, o, "Rebooted", NULL, NULL);
 	return r;
 }
 
-static int reset(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_reset(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	int r = need_active(o, f);
 
@@ -174,7 +193,7 @@ static int pmsuspend(struct sim_world *w, struct sim_object *o, const struct sim
 	return 0;
 }
 
-static int pmwakeup(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_pmwakeup(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	if (!o->active || o->state != DOMAIN_PMSUSPENDED)
 		return sim_refuse_state(o, "is not suspended by its guest", f);
@@ -186,7 +205,7 @@ static int pmwakeup(struct sim_world *w, struct sim_object *o, const struct sim_
 
 /* ---- the host ------------------------------------------------------------------------------------------------ */
 
-static int suspend(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_suspend(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	int r;
 
@@ -200,7 +219,7 @@ static int suspend(struct sim_world *w, struct sim_object *o, const struct sim_a
 	return 0;
 }
 
-static int resume(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_resume(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	if (!o->active || o->state != DOMAIN_PAUSED || o->starting)
 		return sim_refuse_state(o, "is not paused", f);
@@ -242,52 +261,42 @@ static int kill_run(struct sim_world *w, struct sim_object *o, const struct sim_
 	return 0;
 }
 
-/* flag: a managed save */
+/* Silent. */
+int sim_managed_save_remove(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	if (!o->managed_save)
+		return sim_refuse_state(o, "has no managed save", f);
+	o->managed_save = o->managed_paused = false;
+	return 0;
+}
+
+/* What lasts, done by somebody at the host, takes no time when a step does it. */
+static int at_once(struct sim_world *w, struct sim_object *o, enum operation operation, const struct sim_args *a, struct failure *f)
+{
+	struct request *q = sim_new(struct request);
+
+	q->operation = operation;
+	q->kind = o->kind;
+	q->uuid = o->uuid;
+	q->text = sim_strdup(a->text ? a->text : "/var/lib/sim/file");
+	q->fd = -1;
+	q->options = a->options ? sim_must(vdict_copy(a->options)) : NULL;
+	return sim_job_start(w, NULL, q, &(struct sim_rule){}, f);
+}
+
 static int save(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
-	int r = need_active(o, f);
-
-	if (r != 0)
-		return r;
-	if (a->flag && !o->persistent)
-		return sim_refuse_state(o, "is transient, and has no place for a managed save", f);
-	if (o->state == DOMAIN_RUNNING) {
-		sim_object_set_state(o, DOMAIN_PAUSED, "saving");
-		sim_emit(w, o, CAUSE_SUSPENDED, "paused");
-	}
-	if (a->flag)
-		o->managed_save = true;
-	sim_domain_end(w, o, "saved", "saved");
-	return 0;
+	return at_once(w, o, OP_DOMAIN_SAVE, a, f);
 }
 
 static int managed_save(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
-	return save(w, o, &(struct sim_args){.flag = true}, f);
-}
-
-/* Silent. */
-static int managed_save_remove(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
-{
-	if (!o->managed_save)
-		return sim_refuse_state(o, "has no managed save", f);
-	o->managed_save = false;
-	return 0;
+	return at_once(w, o, OP_DOMAIN_MANAGED_SAVE, a, f);
 }
 
 static int dump(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
-	int r = need_active(o, f);
-
-	if (r != 0)
-		return r;
-	if (o->state == DOMAIN_RUNNING) {
-		sim_object_set_state(o, DOMAIN_PAUSED, "dumping");
-		sim_emit(w, o, CAUSE_SUSPENDED, "paused");
-		sim_object_set_state(o, DOMAIN_RUNNING, "unpaused");
-		sim_emit(w, o, CAUSE_RESUMED, "unpaused");
-	}
-	return 0;
+	return at_once(w, o, OP_DOMAIN_DUMP, a, f);
 }
 
 /* Back to a snapshot of a running machine: the run ends and the next has begun before anybody is told. */
@@ -298,6 +307,7 @@ static int revert(struct sim_world *w, struct sim_object *o, const struct sim_ar
 	if (o->active) {
 		int run = o->id, next = ++w->truth.last_id;
 
+		sim_jobs_stopped(w, o);
 		o->id = run;
 		sim_object_set_state(o, DOMAIN_PAUSED, "from snapshot");
 		sim_emit(w, o, CAUSE_STOPPED, "from-snapshot");
@@ -343,7 +353,7 @@ static int fail_start(struct sim_world *w, struct sim_object *o, const struct si
 	o->id = ++w->truth.last_id;
 	o->live = sim_config_ref(o->config);
 	sim_object_set_state(o, DOMAIN_PAUSED, "starting up");
-	sim_script_later(w, o, "give-up");
+	sim_script_later(w, o, "give-up", NULL);
 	return 0;
 }
 
@@ -378,42 +388,130 @@ int sim_rename(struct sim_world *w, struct sim_object *o, const struct sim_args 
 	return 0;
 }
 
-static void resize(struct sim_object *o, uint64_t memory, unsigned vcpus)
+static struct sim_size size_of(const struct sim_config *c)
 {
-	struct sim_config **which = o->live ? &o->live : &o->config;
-	struct sim_config *config = sim_config_resized(*which, memory, vcpus);
+	return (struct sim_size){.max_memory = c->max_memory, .memory = c->memory, .vcpus = c->vcpus, .max_vcpus = c->max_vcpus};
+}
+
+static void resize(struct sim_config **which, const struct sim_size *size)
+{
+	struct sim_config *config = sim_config_resized(*which, size);
 
 	sim_config_unref(*which);
 	*which = config;
 }
 
-static int set_memory(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_affects(struct sim_object *o, const struct sim_args *a, bool *ret_live, bool *ret_config, struct failure *f)
 {
-	const struct sim_config *config = sim_object_config(o);
-	_cleanup_(vdict_freep) struct vdict *details = NULL;
+	*ret_live = vdict_b(a->options, "live", false);
+	*ret_config = vdict_b(a->options, "config", false);
+	if (!*ret_live && !*ret_config)
+		*(o->active ? ret_live : ret_config) = true;
+	if (*ret_live && !o->active)
+		return sim_refuse_state(o, "is not active", f);
+	if (*ret_config && !o->persistent)
+		return sim_refuse_state(o, "is transient, and has no persistent description", f);
+	return 0;
+}
 
-	if (a->number < 1024 || a->number > UINT64_C(1) << 60)
-		return failure_set(f, VIREO_INVALID_ARGS, "Memory of %llu bytes is none that a domain can have.",
-				   (unsigned long long)a->number);
-	if (o->active && a->number > config->max_memory)
+static int check_memory(const struct sim_object *o, const struct sim_config *c, uint64_t bytes, bool maximum, struct failure *f)
+{
+	if (bytes == 0 || bytes % 1024 != 0 || bytes > UINT64_C(1) << 60)
+		return failure_set(f, VIREO_INVALID_ARGS,
+				   "Memory is given in bytes, as a multiple of 1024 greater than 0; it was %llu.",
+				   (unsigned long long)bytes);
+	if (!maximum && bytes > c->max_memory)
 		return failure_set(f, VIREO_INVALID_ARGS, "Domain '%s' cannot have more memory than %llu bytes.", o->name,
-				   (unsigned long long)config->max_memory);
-	resize(o, a->number, config->vcpus);
-	if (o->active) {
-		details = sim_must(vdict_new());
+				   (unsigned long long)c->max_memory);
+	return 0;
+}
+
+int sim_set_memory(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	bool maximum = vdict_b(a->options, "maximum", false), live, config;
+	int r = sim_affects(o, a, &live, &config, f);
+
+	if (r != 0)
+		return r;
+	if (maximum && live)
+		return sim_refuse_state(o, "is active, and the most that it can have is fixed", f);
+	/* all is checked before anything is changed */
+	if ((live && (r = check_memory(o, o->live, a->number, maximum, f)) != 0) ||
+	    (config && (r = check_memory(o, o->config, a->number, maximum, f)) != 0))
+		return r;
+	for (int i = 0; i < 2; i++) {
+		struct sim_config **which = i == 0 ? &o->live : &o->config;
+		struct sim_size size;
+
+		if (!(i == 0 ? live : config))
+			continue;
+		size = size_of(*which);
+		if (maximum)
+			size.max_memory = a->number;
+		if (!maximum || size.memory > a->number)
+			size.memory = a->number;
+		resize(which, &size);
+	}
+	if (live) {
+		_cleanup_(vdict_freep) struct vdict *details = sim_must(vdict_new());
+
 		vdict_set_t(details, "memory", a->number);
 		sim_emit_event(w, o, "BalloonChanged", NULL, details);
 	}
 	return 0;
 }
 
-/* Silent. */
-static int set_vcpus(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+static int check_vcpus(const struct sim_object *o, const struct sim_config *c, uint64_t n, bool maximum, struct failure *f)
 {
-	if (a->number < 1 || a->number > 4096)
-		return failure_set(f, VIREO_INVALID_ARGS, "%llu vCPUs are none that a domain can have; 1 to 4096.",
-				   (unsigned long long)a->number);
-	resize(o, sim_object_config(o)->memory, (unsigned)a->number);
+	if (n < 1 || n > (maximum ? 4096 : c->max_vcpus))
+		return failure_set(f, VIREO_INVALID_ARGS, "Domain '%s' cannot have %llu vCPUs, but 1 to %u.", o->name,
+				   (unsigned long long)n, maximum ? 4096 : c->max_vcpus);
+	return 0;
+}
+
+/* Silent. */
+int sim_set_vcpus(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	bool maximum = vdict_b(a->options, "maximum", false), live, config;
+	int r = sim_affects(o, a, &live, &config, f);
+
+	if (r != 0)
+		return r;
+	if (vdict_b(a->options, "guest", false))
+		return failure_set(f, VIREO_NOT_SUPPORTED, "Domain '%s' has no agent.", o->name);
+	if (maximum && live)
+		return sim_refuse_state(o, "is active, and the most that it can have is fixed", f);
+	if ((live && (r = check_vcpus(o, o->live, a->number, maximum, f)) != 0) ||
+	    (config && (r = check_vcpus(o, o->config, a->number, maximum, f)) != 0))
+		return r;
+	for (int i = 0; i < 2; i++) {
+		struct sim_config **which = i == 0 ? &o->live : &o->config;
+		struct sim_size size;
+
+		if (!(i == 0 ? live : config))
+			continue;
+		size = size_of(*which);
+		if (maximum)
+			size.max_vcpus = (unsigned)a->number;
+		if (!maximum || size.vcpus > a->number)
+			size.vcpus = (unsigned)a->number;
+		resize(which, &size);
+	}
+	return 0;
+}
+
+/* Others take snapshots; nothing announces it. */
+static int snapshot(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	o->snapshots++;
+	return 0;
+}
+
+static int snapshot_delete(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	if (o->snapshots == 0)
+		return sim_refuse_state(o, "has no snapshot", f);
+	o->snapshots--;
 	return 0;
 }
 
@@ -433,31 +531,38 @@ static int retitle(struct sim_world *w, struct sim_object *o, const struct sim_a
 const struct sim_verb sim_domain_verbs[] = {
 	{"start", KIND_DOMAIN, sim_start, true},
 	{"destroy", KIND_DOMAIN, sim_destroy, true},
-	{"shutdown", KIND_DOMAIN, shutdown, true},
+	{"shutdown", KIND_DOMAIN, sim_ask_shutdown, true},
 	{"poweroff", KIND_DOMAIN, poweroff, true},
 	{"finish", KIND_DOMAIN, finish, false},
-	{"reboot", KIND_DOMAIN, reboot, true},
-	{"reset", KIND_DOMAIN, reset, true},
+	{"reboot", KIND_DOMAIN, sim_ask_reboot, true},
+	{"reset", KIND_DOMAIN, sim_reset, true},
 	{"crash", KIND_DOMAIN, crash, true},
 	{"kill", KIND_DOMAIN, kill_run, true},
-	{"suspend", KIND_DOMAIN, suspend, true},
-	{"resume", KIND_DOMAIN, resume, true},
+	{"suspend", KIND_DOMAIN, sim_suspend, true},
+	{"resume", KIND_DOMAIN, sim_resume, true},
 	{"pmsuspend", KIND_DOMAIN, pmsuspend, true},
-	{"pmwakeup", KIND_DOMAIN, pmwakeup, true},
+	{"pmwakeup", KIND_DOMAIN, sim_pmwakeup, true},
 	{"io-error", KIND_DOMAIN, io_error, true},
 	{"save", KIND_DOMAIN, save, true},
 	{"managed-save", KIND_DOMAIN, managed_save, true},
-	{"managed-save-remove", KIND_DOMAIN, managed_save_remove, true},
+	{"managed-save-remove", KIND_DOMAIN, sim_managed_save_remove, true},
 	{"dump", KIND_DOMAIN, dump, true},
 	{"revert", KIND_DOMAIN, revert, true},
+	{"snapshot", KIND_DOMAIN, snapshot, false},
+	{"snapshot-delete", KIND_DOMAIN, snapshot_delete, false},
+	{"attach", KIND_DOMAIN, sim_attach, false},
+	{"detach", KIND_DOMAIN, sim_detach, false},
+	{"update", KIND_DOMAIN, sim_update, false},
+	{"unplug", KIND_DOMAIN, sim_unplug, false},
+	{"overlay", KIND_DOMAIN, sim_overlay, false},
 	{"migrate-out", KIND_DOMAIN, migrate_out, false},
 	{"fail-start", KIND_DOMAIN, fail_start, true},
 	{"give-up", KIND_DOMAIN, give_up, false},
 	{"undefine", KIND_DOMAIN, sim_undefine, false},
 	{"rename", KIND_DOMAIN, sim_rename, false},
 	{"autostart", KIND_DOMAIN, sim_autostart, true},
-	{"set-memory", KIND_DOMAIN, set_memory, false},
-	{"set-vcpus", KIND_DOMAIN, set_vcpus, false},
+	{"set-memory", KIND_DOMAIN, sim_set_memory, false},
+	{"set-vcpus", KIND_DOMAIN, sim_set_vcpus, false},
 	{"retitle", KIND_DOMAIN, retitle, false},
 	{},
 };

@@ -36,18 +36,29 @@ void sim_emit_event(struct sim_world *w, const struct sim_object *o, const char 
 	emit(w, o, &(struct sim_event){.cause = CAUSE_OTHER, .event = event, .reason = reason, .details = details});
 }
 
+void sim_before(struct sim_world *w, const struct sim_object *o)
+{
+	if (w->faults.behind <= 0)
+		return;
+	seen_free(w->before);
+	w->before = sim_object_look(o);
+	w->before_of = o;
+}
+
+void sim_before_over(struct sim_world *w)
+{
+	seen_free(TAKE(w->before));
+	w->before_of = NULL;
+}
+
 int sim_act(struct sim_world *w, sim_action act, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	static const struct sim_args none;
 	int r;
 
-	if (w->faults.behind > 0) {
-		w->before = sim_object_look(o);
-		w->before_of = o;
-	}
+	sim_before(w, o);
 	r = act(w, o, a ? a : &none, f);
-	seen_free(TAKE(w->before));
-	w->before_of = NULL;
+	sim_before_over(w);
 	return r;
 }
 
@@ -139,7 +150,7 @@ int sim_act_define(struct sim_world *w, enum kind kind, const char *xml, sd_id12
 	return 0;
 }
 
-int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, bool paused, sd_id128_t *ret_uuid,
+int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, const struct vdict *options, sd_id128_t *ret_uuid,
 		   struct failure *f)
 {
 	_cleanup_(freep) char *name = NULL;
@@ -154,6 +165,11 @@ int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, bool pa
 	r = check_identity(w, kind, name, uuid, &o, f);
 	if (r == 0 && o && o->active)
 		r = sim_refuse_state(o, "is active already", f);
+	if (r == 0 && vdict_b(options, "build", false) && config->path)
+		sim_file_set_missing(&w->truth, config->path, false);
+	if (r == 0 && w->truth.n_missing > 0 && sim_xml_missing(&w->truth, config->xml))
+		r = failure_set(f, VIREO_OPERATION_FAILED, "%s: it cannot be opened: No such file or directory",
+				sim_xml_missing(&w->truth, config->xml));
 	if (r != 0) {
 		sim_config_unref(config);
 		return r;
@@ -165,7 +181,7 @@ int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, bool pa
 			o->capacity = UINT64_C(100) << 30;
 	}
 	if (kind == KIND_DOMAIN)
-		sim_domain_begin(w, o, config, paused);
+		sim_domain_begin(w, o, config, vdict_b(options, "paused", false));
 	else
 		begin_other(w, o, config);
 	sim_config_unref(config);
@@ -174,24 +190,35 @@ int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, bool pa
 
 /* ---- of all kinds -------------------------------------------------------------------------------------------- */
 
+/* Is a file there that it needs? */
+static int check_files(struct sim_world *w, const struct sim_object *o, struct failure *f)
+{
+	_cleanup_(freep) char *xml = NULL;
+	const char *missing;
+
+	if (w->truth.n_missing == 0)
+		return 0;
+	xml = sim_object_xml(o, o->config ? o->config : o->live, false);
+	missing = sim_xml_missing(&w->truth, xml);
+	return missing ? failure_set(f, VIREO_OPERATION_FAILED, "%s: it cannot be opened: No such file or directory", missing)
+		       : 0;
+}
+
 int sim_start(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
+	int r;
+
 	if (o->active)
 		return sim_refuse_state(o, "is active already", f);
+	if (vdict_b(a->options, "build", false) && o->config->path)
+		sim_file_set_missing(&w->truth, o->config->path, false);
+	r = check_files(w, o, f);
+	if (r != 0)
+		return r;
 	if (o->kind == KIND_DOMAIN && o->managed_save && !a->force) {
 		/* continued, not booted */
 		o->managed_save = false;
-		o->active = true;
-		o->id = ++w->truth.last_id;
-		o->live = sim_config_ref(o->config);
-		sim_object_set_state(o, DOMAIN_PAUSED, "from snapshot");
-		sim_emit(w, o, CAUSE_STARTED, "restored");
-		if (a->paused) {
-			sim_emit(w, o, CAUSE_SUSPENDED, "restored");
-			return 0;
-		}
-		sim_object_set_state(o, DOMAIN_RUNNING, "from snapshot");
-		sim_emit(w, o, CAUSE_RESUMED, "from-snapshot");
+		sim_domain_continue(w, o, o->config, a->paused || o->managed_paused);
 		return 0;
 	}
 	o->managed_save = false;
@@ -236,15 +263,29 @@ int sim_destroy(struct sim_world *w, struct sim_object *o, const struct sim_args
 	return 0;
 }
 
+/* A storm discards whatever there is. */
+static bool discards(const struct sim_args *a, const char *what)
+{
+	return a->flag || vdict_b(a->options, what, false);
+}
+
 int sim_undefine(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	if (!o->persistent)
 		return sim_refuse_state(o, "is not persistent", f);
 	if (o->kind == KIND_POOL && o->active)
 		return sim_refuse_state(o, "is active, and an active pool cannot be undefined", f);
-	if (o->managed_save && !a->flag)
+	if (o->managed_save && !discards(a, "managed-save"))
 		return sim_refuse_state(o, "has a managed save, which the option 'managed-save' would discard", f);
-	o->managed_save = false;
+	if (o->snapshots > 0 && !discards(a, "snapshots-metadata"))
+		return sim_refuse_state(o, "has snapshots, which the option 'snapshots-metadata' would forget", f);
+	if (o->checkpoints > 0 && !discards(a, "checkpoints-metadata"))
+		return sim_refuse_state(o, "has checkpoints, which the option 'checkpoints-metadata' would forget", f);
+	if (o->nvram && !discards(a, "nvram") && !discards(a, "keep-nvram"))
+		return sim_refuse_state(o, "has firmware variables: one of the options 'nvram' and 'keep-nvram' has to say "
+					   "what becomes of them", f);
+	o->managed_save = o->managed_paused = false;
+	o->snapshots = o->checkpoints = 0;
 	o->persistent = false;
 	o->autostart = false;
 	if (o->live)
@@ -260,7 +301,7 @@ int sim_autostart(struct sim_world *w, struct sim_object *o, const struct sim_ar
 {
 	if (!o->persistent)
 		return sim_refuse_state(o, "is not persistent", f);
-	o->autostart = a->flag;
+	o->autostart = a->on;
 	return 0;
 }
 
@@ -280,7 +321,7 @@ static int raise_report(struct sim_world *w, struct sim_object *o, const struct 
 
 /* ---- pools --------------------------------------------------------------------------------------------------- */
 
-static int refresh(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_refresh(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	if (!o->active)
 		return sim_refuse_state(o, "is not active", f);
@@ -293,20 +334,24 @@ static int refresh(struct sim_world *w, struct sim_object *o, const struct sim_a
 	return 0;
 }
 
-static int build(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_build(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	if (o->active)
 		return sim_refuse_state(o, "is active", f);
+	if (sim_object_config(o)->path)
+		sim_file_set_missing(&w->truth, sim_object_config(o)->path, false);
 	sim_emit_event(w, o, "Built", NULL, NULL);
 	return 0;
 }
 
-static int delete(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+int sim_delete(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
 {
 	if (o->active)
 		return sim_refuse_state(o, "is active", f);
 	while (o->n_volumes > 0)
 		sim_object_remove_volume(o, &o->volumes[0]);
+	if (sim_object_config(o)->path)
+		sim_file_set_missing(&w->truth, sim_object_config(o)->path, true);
 	sim_emit_event(w, o, "Deleted", NULL, NULL);
 	return 0;
 }
@@ -323,9 +368,9 @@ const struct sim_verb sim_other_verbs[] = {
 	{"stop", KIND_POOL, sim_destroy, true},
 	{"undefine", KIND_POOL, sim_undefine, false},
 	{"autostart", KIND_POOL, sim_autostart, true},
-	{"refresh", KIND_POOL, refresh, true},
-	{"build", KIND_POOL, build, false},
-	{"delete", KIND_POOL, delete, false},
+	{"refresh", KIND_POOL, sim_refresh, true},
+	{"build", KIND_POOL, sim_build, false},
+	{"delete", KIND_POOL, sim_delete, false},
 	{"allocate", KIND_POOL, allocate, false},
 	{"event", KIND_POOL, raise_event, false},
 	{"report", KIND_POOL, raise_report, false},

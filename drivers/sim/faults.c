@@ -35,6 +35,7 @@ static const struct {
 	{"events", INVERSE, FIELD(no_events)},
 	{"quirks", INVERSE, FIELD(no_quirks)},
 	{"run-ids", INVERSE, FIELD(no_run)},
+	{"space", INVERSE, FIELD(no_space)},
 	{"hang", HANGS, FIELD(hang)},
 	{"hang-time", NUMBER, FIELD(hang_time), 3600000},
 #undef FIELD

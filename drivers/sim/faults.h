@@ -12,7 +12,7 @@ struct sim_faults {
 	uint64_t reorder; /* events that may change places */
 	double repeat, drop, ahead, behind, look_none, look_fail, list_fail, list_partial, list_omit, operation_fail;
 	uint64_t event_delay, look_delay, list_delay, operation_delay; /* ms */
-	bool no_events, no_quirks, no_run;
+	bool no_events, no_quirks, no_run, no_space;
 	unsigned hang;	    /* enum sim_hang */
 	uint64_t hang_time; /* ms; 0: until released */
 };

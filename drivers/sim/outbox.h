@@ -7,18 +7,29 @@
  * What a session has still to do or to deliver, in the order in which it is due; and, for each object, how many
  * events are still on their way.
  */
-enum entry_type { ENTRY_HELLO, ENTRY_GOODBYE, ENTRY_EVENT, ENTRY_LIST, ENTRY_LOOK, ENTRY_OPERATION, ENTRY_JOB, ENTRY_RESULT };
+enum entry_type {
+	ENTRY_HELLO,
+	ENTRY_GOODBYE,
+	ENTRY_EVENT,
+	ENTRY_LIST,
+	ENTRY_LOOK,
+	ENTRY_OPERATION,
+	ENTRY_REPORT, /* as it is */
+	ENTRY_END,    /* likewise, behind every event of its object and a look at it */
+	ENTRY_CANCEL, /* only in the inbox */
+	ENTRY_COMPLETE,
+};
 
 struct sim_entry {
 	uint64_t due, key, seq;
 	enum entry_type type;
 	struct sim_entry *next; /* in the inbox */
 
-	/* EVENT, LOOK, RESULT */
+	/* EVENT, LOOK, END */
 	enum kind kind;
 	sd_id128_t uuid;
 	unsigned tries;
-	uint64_t serial; /* LIST, LOOK */
+	uint64_t serial; /* LIST, LOOK; CANCEL, COMPLETE: the token */
 
 	/* EVENT */
 	char *name, *reason, *event;
@@ -36,13 +47,11 @@ struct sim_entry {
 	size_t n_targets, at;
 	bool partial, listing;
 
-	/* OPERATION, JOB */
+	/* OPERATION */
 	struct request *request;
-	uint64_t started, ends;
-	bool cancelled, waits; /* waits: for the guest */
-	int waits_run;
+	bool cancelled;
 
-	struct report *report; /* RESULT, GOODBYE */
+	struct report *report; /* REPORT, END, GOODBYE */
 };
 
 struct sim_pending; /* outbox.c */
@@ -68,6 +77,6 @@ unsigned sim_outbox_pending(struct sim_outbox *b, enum kind kind, sd_id128_t uui
 uint64_t sim_outbox_last_event(struct sim_outbox *b);
 /* Whatever is due never (USEC_UNKNOWN) is due at @now. */
 void sim_outbox_release(struct sim_outbox *b, uint64_t now);
-/* The operation or job of @token; NULL. After a change of its due time: sim_outbox_sort(). */
+/* The operation of @token that has not begun; NULL. After a change of its due time: sim_outbox_sort(). */
 struct sim_entry *sim_outbox_find(struct sim_outbox *b, uint64_t token);
 void sim_outbox_sort(struct sim_outbox *b);

@@ -165,9 +165,12 @@ static void *remote_thread(void *data)
 	return NULL;
 }
 
-static void say(struct sim_remote *m, struct json_object *j)
+/* @fd: goes with it, taken; -1: none */
+static void say(struct sim_remote *m, struct json_object *j, int fd)
 {
 	pthread_mutex_lock(&m->lock);
+	if (fd >= 0)
+		sim_lines_append_fd(&m->out, fd);
 	sim_lines_append_json(&m->out, j);
 	(void)eventfd_write(m->wake_fd, 1);
 	pthread_mutex_unlock(&m->lock);
@@ -193,7 +196,7 @@ int sim_remote_new(const char *path, sim_post_fn post, void (*release)(void *), 
 	json_object_put(j);
 	*ret = m;
 	if (r == 0)
-		r = sim_thread("sim-remote", remote_thread, m);
+		r = sim_thread(remote_thread, m);
 	if (r < 0) {
 		*ret = NULL;
 		remote_free(m);
@@ -206,7 +209,7 @@ void sim_remote_list(struct sim_remote *m, uint64_t serial)
 	struct json_object *j = json_object_new_object();
 
 	json_object_object_add(j, "list", json_object_new_uint64(serial));
-	say(m, j);
+	say(m, j, -1);
 }
 
 void sim_remote_look(struct sim_remote *m, enum kind kind, sd_id128_t uuid, uint64_t serial)
@@ -217,24 +220,37 @@ void sim_remote_look(struct sim_remote *m, enum kind kind, sd_id128_t uuid, uint
 	json_object_object_add(look, "uuid", sim_wire_from_uuid(uuid));
 	json_object_object_add(look, "serial", json_object_new_uint64(serial));
 	json_object_object_add(j, "look", look);
-	say(m, j);
+	say(m, j, -1);
 }
 
 void sim_remote_operate(struct sim_remote *m, struct request *r)
 {
 	struct json_object *j = json_object_new_object();
+	int fd = r->fd;
 
 	json_object_object_add(j, "operate", sim_wire_from_request(r));
+	/* it goes along with the line */
+	r->fd = -1;
 	request_free(r);
-	say(m, j);
+	say(m, j, fd);
+}
+
+static void wish(struct sim_remote *m, const char *what, uint64_t token)
+{
+	struct json_object *j = json_object_new_object();
+
+	json_object_object_add(j, what, json_object_new_uint64(token));
+	say(m, j, -1);
 }
 
 void sim_remote_cancel(struct sim_remote *m, uint64_t token)
 {
-	struct json_object *j = json_object_new_object();
+	wish(m, "cancel", token);
+}
 
-	json_object_object_add(j, "cancel", json_object_new_uint64(token));
-	say(m, j);
+void sim_remote_complete(struct sim_remote *m, uint64_t token)
+{
+	wish(m, "complete", token);
 }
 
 void sim_remote_close(struct sim_remote *m)

@@ -15,4 +15,5 @@ void sim_remote_list(struct sim_remote *m, uint64_t serial);
 void sim_remote_look(struct sim_remote *m, enum kind kind, sd_id128_t uuid, uint64_t serial);
 void sim_remote_operate(struct sim_remote *m, struct request *r);
 void sim_remote_cancel(struct sim_remote *m, uint64_t token);
+void sim_remote_complete(struct sim_remote *m, uint64_t token);
 void sim_remote_close(struct sim_remote *m); /* the pointer is void then */

@@ -16,8 +16,9 @@
 
 static const char *const domain_keys =
 	"name=s name-hex=x uuid=u active=b persistent=b autostart=b state=s reason=s id=i managed-save=b starting=b title=s "
-	"title-hex=x description=s description-hex=x os-type=s max-memory=n memory=n vcpus=n xml=s xml-raw=s xml-raw-hex=x "
-	"xml-inactive=s xml-inactive-hex=x count=n share-active=p xml-size=n";
+	"title-hex=x description=s description-hex=x os-type=s max-memory=n memory=n vcpus=n max-vcpus=n xml=s "
+	"xml-raw=s xml-raw-hex=x xml-inactive=s xml-inactive-hex=x count=n share-active=p xml-size=n snapshots=n checkpoints=n "
+	"nvram=b";
 static const char *const pool_keys =
 	"name=s name-hex=x uuid=u active=b persistent=b autostart=b state=s type=s path=s capacity=n allocation=n volumes=a "
 	"xml=s xml-raw=s xml-raw-hex=x xml-inactive=s count=n share-active=p";
@@ -76,6 +77,8 @@ int sim_scenario_check_object(enum kind kind, struct json_object *j, const char 
 		return failure_set(f, VIREO_INVALID_ARGS, "%s is neither active nor persistent: it would not exist.", where);
 	if (sim_json_number(j, "vcpus", 1) < 1 || sim_json_number(j, "vcpus", 1) > 4096)
 		return failure_set(f, VIREO_INVALID_ARGS, "%s.vcpus is not 1 to 4096.", where);
+	if (sim_json_number(j, "max-vcpus", 1) < 1 || sim_json_number(j, "max-vcpus", 1) > 4096)
+		return failure_set(f, VIREO_INVALID_ARGS, "%s.max-vcpus is not 1 to 4096.", where);
 	volumes = sim_json_get(j, "volumes");
 	for (size_t i = 0; volumes && i < json_object_array_length(volumes); i++) {
 		_cleanup_(freep) char *there = sim_printf("%s.volumes[%zu]", where, i);
@@ -106,6 +109,9 @@ static void read_config(struct sim_config *c, struct json_object *j)
 	c->max_memory = sim_json_number(j, "max-memory", sim_json_number(j, "memory", c->max_memory));
 	c->memory = sim_json_number(j, "memory", sim_json_get(j, "max-memory") ? c->max_memory : c->memory);
 	c->vcpus = (unsigned)sim_json_number(j, "vcpus", c->vcpus);
+	c->max_vcpus = (unsigned)sim_json_number(j, "max-vcpus", c->max_vcpus);
+	if (c->max_vcpus < c->vcpus)
+		c->max_vcpus = c->vcpus;
 	c->padding = sim_json_number(j, "xml-size", c->padding);
 	if (sim_json_get(j, "xml-raw") || sim_json_get(j, "xml-raw-hex")) {
 		set_text(&c->xml, sim_json_bytes(j, "xml-raw"));
@@ -208,6 +214,9 @@ static void read_run(struct sim_world *w, struct sim_object *o, struct json_obje
 		snprintf(o->state_name, sizeof(o->state_name), "%s", state);
 	if (o->kind != KIND_DOMAIN)
 		return;
+	o->snapshots = (unsigned)sim_json_number(j, "snapshots", 0);
+	o->checkpoints = (unsigned)sim_json_number(j, "checkpoints", 0);
+	o->nvram = sim_json_bool(j, "nvram", false);
 	if (o->active) {
 		o->id = json_object_get_int(sim_json_get(j, "id"));
 		if (o->id <= w->truth.last_id)
@@ -307,33 +316,30 @@ int sim_scenario_check_faults(struct json_object *j, const char *where, bool is_
 	return 0;
 }
 
-/* "Domain.Start"; OP_NONE: there is no such. */
-static enum operation find_operation(const char *name)
+enum operation sim_operation_from_string(const char *name)
 {
-	for (const enum operation *op = sim_operations; *op != OP_NONE; op++) {
-		const struct operation_def *d = &operation_table[*op];
+	for (enum operation op = OP_NONE + 1; op < OP_MAX; op++) {
+		const struct operation_def *d = &operation_table[op];
 		size_t n = strlen(d->interface);
 
-		if (strncmp(name, d->interface, n) == 0 && name[n] == '.' && strcmp(name + n + 1, d->method) == 0)
-			return *op;
+		if (sim_can(op) && strncmp(name, d->interface, n) == 0 && name[n] == '.' && strcmp(name + n + 1, d->method) == 0)
+			return op;
 	}
 	return OP_NONE;
 }
 
-static int read_rule(struct json_object *j, const char *where, struct sim_rule *ret, struct failure *f)
+int sim_scenario_rule_of_step(struct json_object *j, const char *where, struct sim_rule *ret, struct failure *f)
 {
-	struct sim_rule rule = {.error = VIREO_OPERATION_FAILED};
+	struct sim_rule rule = {.set = true, .error = VIREO_OPERATION_FAILED};
 	const char *error;
-	int r;
 
-	r = sim_json_check(j, where, "duration=n progress=n total=n cancellable=b missing=b fail=p error=s message=s", f);
-	if (r != 0)
-		return r;
 	rule.duration = sim_json_number(j, "duration", 0) * USEC_PER_MSEC;
 	rule.interval = sim_json_number(j, "progress", 100) * USEC_PER_MSEC;
 	if (rule.interval == 0)
 		rule.interval = rule.duration;
+	rule.has_total = sim_json_get(j, "total");
 	rule.total = sim_json_number(j, "total", 0);
+	rule.fail_at = sim_json_double(j, "fail-at", 1);
 	rule.cancellable = sim_json_bool(j, "cancellable", true);
 	rule.missing = sim_json_bool(j, "missing", false);
 	error = sim_json_string(j, "error", NULL);
@@ -351,11 +357,18 @@ static int read_rule(struct json_object *j, const char *where, struct sim_rule *
 	return 0;
 }
 
+int sim_scenario_rule(struct json_object *j, const char *where, struct sim_rule *ret, struct failure *f)
+{
+	int r = sim_json_check(j, where, SIM_RULE_KEYS, f);
+
+	return r != 0 ? r : sim_scenario_rule_of_step(j, where, ret, f);
+}
+
 int sim_scenario_rules(struct sim_world *w, struct json_object *j, const char *where, struct failure *f)
 {
 	json_object_object_foreach(j, key, value)
 	{
-		enum operation op = find_operation(key);
+		enum operation op = sim_operation_from_string(key);
 		_cleanup_(freep) char *there = sim_printf("%s.operations['%s']", where, key);
 		struct sim_rule rule = {};
 		int r;
@@ -364,7 +377,7 @@ int sim_scenario_rules(struct sim_world *w, struct json_object *j, const char *w
 			return failure_set(f, VIREO_INVALID_ARGS,
 					   "%s is no operation of the simulated hypervisor; expected Domain.Start or the like.",
 					   there);
-		r = read_rule(value, there, &rule, f);
+		r = sim_scenario_rule(value, there, &rule, f);
 		if (r != 0)
 			return r;
 		if (!w) {
@@ -401,6 +414,43 @@ static int apply_list(struct sim_world *w, enum kind kind, struct json_object *j
 	return 0;
 }
 
+/* What the host has saved, and what it lacks. */
+static int apply_files(struct sim_world *w, struct json_object *j, const char *file, struct failure *f)
+{
+	struct json_object *saved = sim_json_get(j, "saved"), *missing = sim_json_get(j, "missing");
+
+	for (size_t i = 0; saved && i < json_object_array_length(saved); i++) {
+		struct json_object *item = json_object_array_get_idx(saved, i);
+		_cleanup_(freep) char *where = sim_printf("%s: $.saved[%zu]", file, i), *name = NULL;
+		struct sim_config *config = NULL;
+		struct failure why = {};
+		sd_id128_t uuid = {};
+		int r = sim_json_check(item, where, "!path=s !xml=s paused=b", f);
+
+		if (r != 0)
+			return r;
+		if (sim_config_parse(KIND_DOMAIN, sim_json_string(item, "xml", ""), &config, &name, &uuid, &why) != 0) {
+			failure_set(f, VIREO_INVALID_ARGS, "%s.xml: %s", where, why.message);
+			failure_clear(&why);
+			return VIREO_INVALID_ARGS;
+		}
+		/* as it was written, not as it would be written now */
+		set_text(&config->xml, sim_strdup(sim_json_string(item, "xml", "")));
+		sim_image_write(&w->truth, sim_json_string(item, "path", ""),
+				&(struct sim_object){.uuid = uuid, .name = name}, config, sim_json_bool(item, "paused", false));
+		sim_config_unref(config);
+	}
+	for (size_t i = 0; missing && i < json_object_array_length(missing); i++) {
+		struct json_object *item = json_object_array_get_idx(missing, i);
+
+		if (!json_object_is_type(item, json_type_string) || json_object_get_string(item)[0] != '/')
+			return failure_set(f, VIREO_INVALID_ARGS, "%s: $.missing[%zu] is %s; expected an absolute path.", file, i,
+					   json_object_to_json_string(item));
+		sim_file_set_missing(&w->truth, json_object_get_string(item), true);
+	}
+	return 0;
+}
+
 int sim_scenario_apply(struct sim_world *w, struct json_object *j, const char *file, struct failure *f)
 {
 	_cleanup_(freep) char *top = sim_printf("%s: $", file), *there = NULL;
@@ -408,7 +458,7 @@ int sim_scenario_apply(struct sim_world *w, struct json_object *j, const char *f
 
 	r = sim_json_check(j, top,
 			   "comment=s hostname=s version=s seed=n guest-delay=n domains=a pools=a networks=a faults=o "
-			   "operations=o refuse=i steps=a",
+			   "operations=o refuse=i steps=a saved=a missing=a",
 			   f);
 	if (r != 0)
 		return r;
@@ -425,6 +475,8 @@ int sim_scenario_apply(struct sim_world *w, struct json_object *j, const char *f
 		r = apply_list(w, KIND_POOL, j, file, "pools", f);
 	if (r == 0)
 		r = apply_list(w, KIND_NETWORK, j, file, "networks", f);
+	if (r == 0)
+		r = apply_files(w, j, file, f);
 	if (r == 0 && sim_json_get(j, "faults")) {
 		there = sim_printf("%s.faults", top);
 		r = sim_scenario_check_faults(sim_json_get(j, "faults"), there, false, &w->faults, f);

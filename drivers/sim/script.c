@@ -59,7 +59,7 @@ void sim_scripts_free(struct sim_world *w)
 	failure_clear(&f);
 }
 
-void sim_script_later(struct sim_world *w, const struct sim_object *o, const char *verb)
+void sim_script_later(struct sim_world *w, const struct sim_object *o, const char *verb, const char *alias)
 {
 	struct json_object *steps = json_object_new_array(), *wait = json_object_new_object();
 	struct json_object *act = json_object_new_object();
@@ -72,6 +72,8 @@ void sim_script_later(struct sim_world *w, const struct sim_object *o, const cha
 	json_object_object_add(act, kind_to_string(o->kind),
 			       json_object_new_string(sd_id128_to_uuid_string(o->uuid, uuid)));
 	json_object_object_add(act, "run", json_object_new_int(o->id));
+	if (alias)
+		json_object_object_add(act, "alias", json_object_new_string(alias));
 	json_object_object_add(act, "may-fail", json_object_new_boolean(true));
 	if (w->silent)
 		json_object_object_add(act, "silent", json_object_new_boolean(true));

@@ -182,6 +182,7 @@ static bool do_driver(struct client *c, struct json_object *j)
 {
 	struct json_object *list = sim_json_get(j, "list"), *look = sim_json_get(j, "look");
 	struct json_object *operate = sim_json_get(j, "operate"), *token = sim_json_get(j, "cancel");
+	struct json_object *ready = sim_json_get(j, "complete");
 	struct request *request = NULL;
 
 	if (list)
@@ -194,11 +195,13 @@ static bool do_driver(struct client *c, struct json_object *j)
 		sim_session_look(c->session, (enum kind)kind, sim_wire_to_uuid(look, "uuid"),
 				 sim_json_number(look, "serial", 0));
 	} else if (operate) {
-		if (sim_wire_to_request(operate, &request) < 0)
+		if (sim_wire_to_request(operate, &c->in, &request) < 0)
 			return false;
 		sim_session_operate(c->session, request);
 	} else if (token)
 		sim_session_cancel(c->session, json_object_get_uint64(token));
+	else if (ready)
+		sim_session_complete(c->session, json_object_get_uint64(ready));
 	else
 		return false;
 	return true;

@@ -3,7 +3,7 @@
 
 #include "outbox.h"
 
-/* Of session.c. */
+/* Of session.c and deliver.c. */
 struct sim_session {
 	struct sim_world *world; /* a hold */
 	sim_post_fn post;
@@ -24,3 +24,16 @@ struct sim_session {
 
 	uint64_t next_due; /* the thread's own */
 };
+
+/* A batch of reports, posted when the world's lock is free again. */
+#define SIM_BATCH 64
+struct sim_batch {
+	struct report *reports[SIM_BATCH + 4];
+	size_t n;
+	bool goodbye;
+};
+
+/* Does what is due; takes the entry. */
+void sim_session_do(struct sim_session *s, struct sim_entry *e, struct sim_batch *b);
+/* Into the outbox (again), behind whatever is due then. */
+void sim_session_again(struct sim_session *s, struct sim_entry *e, uint64_t due);

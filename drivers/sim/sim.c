@@ -112,6 +112,14 @@ static void sim_cancel(struct driver_connection *c, uint64_t token)
 		sim_session_cancel(c->session, token);
 }
 
+static void sim_complete(struct driver_connection *c, uint64_t token)
+{
+	if (c->remote)
+		sim_remote_complete(c->remote, token);
+	else
+		sim_session_complete(c->session, token);
+}
+
 static const char *const uris[] = {
 	"sim:///demo",
 	"sim:///empty?domains=10000&pools=5",
@@ -127,13 +135,16 @@ static const struct event_def events[] = {
 	{KIND_DOMAIN, "IOError", "alias:s action:s", "step io-error"},
 	{KIND_DOMAIN, "Graphics", "auth-scheme:s", "step event"},
 	{KIND_DOMAIN, "ControlError", NULL, "step event"},
-	{KIND_DOMAIN, "BlockJob", "disk:s type:s", "step event"},
+	{KIND_DOMAIN, "BlockJob", "disk:s type:s", "BlockPull, BlockCommit, BlockCopy"},
 	{KIND_DOMAIN, "DiskChanged", "alias:s", "step event"},
 	{KIND_DOMAIN, "TrayChanged", "alias:s", "step event"},
-	{KIND_DOMAIN, "BalloonChanged", "memory:t", "step set-memory"},
-	{KIND_DOMAIN, "DeviceAdded", "alias:s", "step event"},
-	{KIND_DOMAIN, "DeviceRemoved", "alias:s", "step event"},
+	{KIND_DOMAIN, "BalloonChanged", "memory:t", "SetMemory"},
+	{KIND_DOMAIN, "DeviceAdded", "alias:s", "AttachDevice"},
+	{KIND_DOMAIN, "DeviceRemoved", "alias:s", "DetachDevice, step unplug"},
 	{KIND_DOMAIN, "DeviceRemovalFailed", "alias:s", "step event"},
+	{KIND_DOMAIN, "MigrationIteration", "iteration:i", "Migrate"},
+	{KIND_DOMAIN, "JobCompleted", "operation:s success:b time-elapsed:t bytes-total:t bytes-done:t",
+	 "Save, ManagedSave, Dump, Migrate"},
 	{KIND_DOMAIN, "AgentChanged", "state:s", "step event"},
 	{KIND_DOMAIN, "MetadataChanged", NULL, "step retitle"},
 	{KIND_DOMAIN, "BlockThreshold", "device:s threshold:t excess:t", "step event"},
@@ -151,7 +162,7 @@ const struct driver sim_driver = {
 	.summary = "a simulated hypervisor, for tests and demonstrations",
 	.uris = uris,
 	.events = events,
-	.operations = sim_operations,
+	.every_operation = true,
 	.causes =
 		{
 			[KIND_DOMAIN] = CAUSE(DEFINED) | CAUSE(UNDEFINED) | CAUSE(STARTED) | CAUSE(SUSPENDED) |
@@ -169,4 +180,5 @@ const struct driver sim_driver = {
 	.look = sim_look,
 	.operate = sim_operate_request,
 	.cancel = sim_cancel,
+	.complete = sim_complete,
 };

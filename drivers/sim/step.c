@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "job.h"
 #include "json.h"
-#include "script.h"
+#include "migrate.h"
+#include "step.h"
 #include "sim-driver.h"
 
 /*
@@ -26,11 +28,19 @@ static const struct {
 	{"crash", "then=s"},
 	{"pmsuspend", "to=s"},
 	{"resume", "still-failing=b"},
-	{"undefine", "managed-save=b"},
+	{"undefine", "managed-save=b snapshots-metadata=b checkpoints-metadata=b nvram=b keep-nvram=b"},
+	{"save", "file=s running=b paused=b"},
+	{"managed-save", "running=b paused=b"},
+	{"dump", "file=s memory-only=b crash=b reset=b"},
+	{"attach", "!xml=s live=b config=b"},
+	{"detach", "!xml=s live=b config=b"},
+	{"update", "!xml=s live=b config=b"},
+	{"unplug", "!alias=s"},
+	{"overlay", "!disk=s !file=s"},
 	{"rename", "to=s to-hex=x"},
 	{"autostart", "!on=b"},
-	{"set-memory", "!bytes=n"},
-	{"set-vcpus", "!count=n"},
+	{"set-memory", "!bytes=n live=b config=b maximum=b"},
+	{"set-vcpus", "!count=n live=b config=b maximum=b"},
 	{"retitle", "title=s title-hex=x"},
 	{"refresh", "fail=b"},
 	{"allocate", "!bytes=n"},
@@ -122,7 +132,7 @@ static int check_object_step(struct json_object *step, const char *where, const 
 	return 0;
 }
 
-static struct vdict *details_from_json(struct json_object *j)
+struct vdict *sim_step_details(struct json_object *j)
 {
 	struct vdict *d = sim_must(vdict_new());
 
@@ -167,12 +177,20 @@ static int find_object(struct sim_world *w, enum kind kind, const char *ref, str
 	return 0;
 }
 
+int sim_step_object(struct sim_world *w, struct json_object *step, struct sim_object **ret, struct failure *f)
+{
+	enum kind kind = step_kind(step);
+
+	return find_object(w, kind, sim_json_string(step, kind_to_string(kind), ""), ret, f);
+}
+
 static int run_object_step(struct sim_world *w, struct json_object *step, const char *word, struct failure *f)
 {
 	enum kind kind = step_kind(step);
 	const struct sim_verb *verb = sim_verb_find(kind, word);
-	_cleanup_(vdict_freep) struct vdict *details = NULL;
+	_cleanup_(vdict_freep) struct vdict *details = NULL, *options = NULL;
 	_cleanup_(freep) char *to = sim_json_bytes(step, "to"), *title = sim_json_bytes(step, "title");
+	const char *xml = sim_json_string(step, "xml", NULL), *file = sim_json_string(step, "file", NULL);
 	struct sim_args a = {};
 	struct sim_object *o = NULL;
 	int r;
@@ -184,15 +202,17 @@ static int run_object_step(struct sim_world *w, struct json_object *step, const 
 		return failure_set(f, VIREO_INVALID_STATE, "It is another run.");
 	a.paused = sim_json_bool(step, "paused", false);
 	a.force = sim_json_bool(step, "force", false);
-	a.flag = sim_json_bool(step, "on", false) || sim_json_bool(step, "fail", false) ||
-		 sim_json_bool(step, "undefine", false) || sim_json_bool(step, "managed-save", false) ||
+	a.on = sim_json_bool(step, "on", false);
+	a.flag = sim_json_bool(step, "fail", false) || sim_json_bool(step, "undefine", false) ||
 		 sim_json_bool(step, "still-failing", false);
+	/* the words of the bus are the keys of the step */
+	a.options = options = sim_step_details(step);
 	a.number = sim_json_number(step, "bytes", sim_json_number(step, "count", 0));
-	a.text = to ? to : title ? title : sim_json_string(step, "then", sim_json_string(step, "reason", NULL));
+	a.text = to ? to : title ? title : xml ? xml : file ? file : sim_json_string(step, "then", sim_json_string(step, "reason", NULL));
 	a.event = sim_json_string(step, "name", NULL);
 	a.cause = cause_from_string(sim_json_string(step, "cause", ""));
 	if (sim_json_get(step, "details"))
-		a.details = details = details_from_json(sim_json_get(step, "details"));
+		a.details = details = sim_step_details(sim_json_get(step, "details"));
 	w->silent = sim_json_bool(step, "silent", false);
 	r = sim_act(w, verb->act, o, &a, f);
 	w->silent = false;
@@ -235,11 +255,12 @@ static int run_define_xml(struct sim_world *w, struct sim_script *s, struct json
 {
 	enum kind kind = kind_from_string(sim_json_string(step, "kind", ""));
 	const char *xml = sim_json_string(step, "xml", "");
+	_cleanup_(vdict_freep) struct vdict *options = sim_step_details(step);
 	sd_id128_t uuid;
 	int r;
 
 	w->silent = sim_json_bool(step, "silent", false);
-	r = sim_json_bool(step, "create", false) ? sim_act_create(w, kind, xml, sim_json_bool(step, "paused", false), &uuid, f)
+	r = sim_json_bool(step, "create", false) ? sim_act_create(w, kind, xml, options, &uuid, f)
 						 : sim_act_define(w, kind, xml, &uuid, f);
 	w->silent = false;
 	return r;
@@ -430,6 +451,7 @@ static int run_status(struct sim_world *w, struct sim_script *s, struct json_obj
 	json_object_object_add(s->answer, "idle", json_object_new_boolean(sim_sessions_idle(w)));
 	json_object_object_add(s->answer, "events", json_object_new_uint64(w->events));
 	json_object_object_add(s->answer, "scripts", json_object_new_uint64(scripts));
+	json_object_object_add(s->answer, "jobs", json_object_new_uint64(sim_jobs_count(w)));
 	json_object_object_add(s->answer, "domains", json_object_new_uint64(w->truth.count[KIND_DOMAIN]));
 	json_object_object_add(s->answer, "pools", json_object_new_uint64(w->truth.count[KIND_POOL]));
 	json_object_object_add(s->answer, "networks", json_object_new_uint64(w->truth.count[KIND_NETWORK]));
@@ -463,6 +485,12 @@ static const struct world_step world_steps[] = {
 	{"define", "!do=s !kind=s !xml=s create=b paused=b silent=b may-fail=b", check_xml, run_define_xml},
 	{"wait", "!do=s ms=n us=n", NULL, run_wait},
 	{"wait-idle", "!do=s", NULL, run_wait_idle},
+	{"begin", "!do=s !domain=s !operation=s text=s text2=s options=o may-fail=b " SIM_RULE_KEYS, sim_check_begin, sim_run_begin},
+	{"end", "!do=s !domain=s operation=s disk=s how=s may-fail=b", sim_check_end, sim_run_end},
+	{"wait-jobs", "!do=s", NULL, sim_run_wait_jobs},
+	{"missing", "!do=s !path=s found=b", NULL, sim_run_missing},
+	{"migrate-in", "!do=s !phase=s !uuid=u xml=s persistent=b persistent-xml=s paused=b may-fail=b", sim_migrate_in_check,
+	 sim_run_migrate_in},
 	{"wait-guests", "!do=s", NULL, run_wait_guests},
 	{"wait-connected", "!do=s count=n", NULL, run_wait_connected},
 	{"loop", "!do=s !steps=a count=n", check_loop, run_loop},

@@ -179,6 +179,7 @@ void sim_truth_clear(struct sim_truth *t)
 		t->array[k] = NULL;
 		t->size[k] = 0;
 	}
+	sim_files_clear(t);
 }
 
 /* ---- looking ------------------------------------------------------------------------------------------------ */
@@ -258,6 +259,8 @@ static void json_add_config(struct json_object *j, const struct sim_object *o, c
 		json_object_object_add(j, "max-memory", json_object_new_uint64(c->max_memory));
 		json_object_object_add(j, "memory", json_object_new_uint64(c->memory));
 		json_object_object_add(j, "vcpus", json_object_new_int64(c->vcpus));
+		if (c->max_vcpus != c->vcpus)
+			json_object_object_add(j, "max-vcpus", json_object_new_int64(c->max_vcpus));
 		break;
 	case KIND_NETWORK:
 		json_add_bytes(j, "type", c->type);
@@ -289,6 +292,12 @@ static struct json_object *object_to_json(const struct sim_object *o)
 		json_object_object_add(j, "managed-save", json_object_new_boolean(o->managed_save));
 		if (o->starting)
 			json_object_object_add(j, "starting", json_object_new_boolean(true));
+		if (o->snapshots)
+			json_object_object_add(j, "snapshots", json_object_new_int64(o->snapshots));
+		if (o->checkpoints)
+			json_object_object_add(j, "checkpoints", json_object_new_int64(o->checkpoints));
+		if (o->nvram)
+			json_object_object_add(j, "nvram", json_object_new_boolean(true));
 	}
 	json_add_config(j, o, sim_object_config(o));
 	if (o->kind == KIND_POOL) {
@@ -322,6 +331,23 @@ static struct json_object *object_to_json(const struct sim_object *o)
 	return j;
 }
 
+static struct json_object *images_to_json(const struct sim_truth *t)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (const struct sim_image *i = t->images; i; i = i->next) {
+		struct sim_object o = {.kind = KIND_DOMAIN, .uuid = i->uuid, .name = i->name};
+		_cleanup_(freep) char *xml = sim_object_xml(&o, i->config, true);
+		struct json_object *j = json_object_new_object();
+
+		json_add_bytes(j, "path", i->path);
+		json_add_bytes(j, "xml", xml);
+		json_object_object_add(j, "paused", json_object_new_boolean(i->paused));
+		json_object_array_add(list, j);
+	}
+	return list;
+}
+
 struct json_object *sim_truth_to_json(const struct sim_truth *t)
 {
 	static const struct {
@@ -336,6 +362,15 @@ struct json_object *sim_truth_to_json(const struct sim_truth *t)
 		for (const struct sim_object *o = t->first[lists[i].kind]; o; o = o->next)
 			json_object_array_add(list, object_to_json(o));
 		json_object_object_add(j, lists[i].key, list);
+	}
+	if (t->images)
+		json_object_object_add(j, "saved", images_to_json(t));
+	if (t->n_missing > 0) {
+		struct json_object *list = json_object_new_array();
+
+		for (size_t i = 0; i < t->n_missing; i++)
+			json_object_array_add(list, json_object_new_string(t->missing[i]));
+		json_object_object_add(j, "missing", list);
 	}
 	return j;
 }

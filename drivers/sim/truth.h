@@ -2,6 +2,7 @@
 #pragma once
 
 #include <json-c/json.h>
+#include <stdatomic.h>
 #include <uthash.h>
 
 #include "drivers/driver.h"
@@ -31,7 +32,7 @@ struct sim_config {
 	unsigned refs;
 	char *title, *description, *os_type; /* domain */
 	uint64_t max_memory, memory;	     /* bytes */
-	unsigned vcpus;
+	unsigned vcpus, max_vcpus;
 	char *type;   /* domain: "sim"; pool: "dir"; network: forward mode */
 	char *bridge; /* network */
 	char *path;   /* pool: target */
@@ -54,15 +55,41 @@ int sim_config_parse(enum kind kind, const char *xml, struct sim_config **ret, c
 		     struct failure *f);
 /* A copy whose XML says so too. */
 struct sim_config *sim_config_renamed(const struct sim_config *c, const char *name);
-struct sim_config *sim_config_resized(const struct sim_config *c, uint64_t memory, unsigned vcpus);
+struct sim_size {
+	uint64_t max_memory, memory; /* bytes */
+	unsigned vcpus, max_vcpus;
+};
+struct sim_config *sim_config_resized(const struct sim_config *c, const struct sim_size *size);
+/* A copy whose XML is this document. */
+typedef struct _xmlDoc xmlDoc;
+struct sim_config *sim_config_edited(const struct sim_config *c, xmlDoc *doc);
 
-/* A volume's description. */
+/* What is in a volume: a file without a name. Counted, because who moves it needs no lock. */
+struct sim_content {
+	atomic_uint refs;
+	int fd;
+};
+struct sim_content *sim_content_ref(struct sim_content *c);
+void sim_content_unref(struct sim_content *c);
+
 struct sim_volume {
 	char *name, *path, *type, *format;
 	uint64_t capacity, allocation;
+	struct sim_content *content; /* NULL: nothing was ever written into it */
 };
 void sim_volume_done(struct sim_volume *v);
 int sim_volume_parse(const char *xml, struct sim_volume *ret, struct failure *f);
+/* What is in it, to be written into; -errno. */
+int sim_volume_open(struct sim_volume *v, struct sim_content **ret);
+
+/* A domain that was saved to a file. */
+struct sim_image {
+	struct sim_image *next;
+	char *path, *name;
+	sd_id128_t uuid;
+	struct sim_config *config;
+	bool paused; /* as it is to be restored */
+};
 
 /* ---- objects ----------------------------------------------------------------------------------------------- */
 
@@ -72,6 +99,10 @@ struct sim_object {
 	char *name; /* any bytes */
 	bool active, persistent, autostart, managed_save;
 	bool starting; /* domain: on its way to be started */
+	bool managed_paused;	     /* its managed save is to be left paused */
+	bool incoming;		     /* it is on its way here from another hypervisor */
+	unsigned snapshots, checkpoints; /* domain: so many it has */
+	bool nvram;		     /* domain: it has firmware variables in a file */
 	int id;	       /* of the run; -1 inactive */
 	enum domain_state state;
 	char reason[32];	     /* word of `virsh domstate --reason` */
@@ -92,6 +123,9 @@ struct sim_truth {
 	struct sim_object **array[KIND_MAX]; /* in no order, for picking */
 	size_t count[KIND_MAX], size[KIND_MAX];
 	int last_id;
+	struct sim_image *images; /* files of saved domains */
+	char **missing;		  /* files and folders that are not there; everything else is */
+	size_t n_missing;
 };
 
 /* Enters it; neither UUID nor name may be taken. */
@@ -108,6 +142,18 @@ struct sim_volume *sim_object_volume(struct sim_object *o, const char *name);
 void sim_object_add_volume(struct sim_object *o, const struct sim_volume *v);
 void sim_object_remove_volume(struct sim_object *o, struct sim_volume *v);
 void sim_truth_clear(struct sim_truth *t);
+
+/* ---- files of the host --------------------------------------------------------------------------------------- */
+
+struct sim_image *sim_image_find(struct sim_truth *t, const char *path);
+/* Takes nothing; one that is there already is written over. */
+void sim_image_write(struct sim_truth *t, const char *path, const struct sim_object *o, struct sim_config *config, bool paused);
+/* Is @path, or the folder it is in, missing? */
+bool sim_file_missing(const struct sim_truth *t, const char *path);
+/* The first missing file that @xml names; NULL: none. Borrowed. */
+const char *sim_xml_missing(const struct sim_truth *t, const char *xml);
+void sim_file_set_missing(struct sim_truth *t, const char *path, bool missing);
+void sim_files_clear(struct sim_truth *t);
 
 /* What it looks like now. */
 struct seen *sim_object_look(const struct sim_object *o);

@@ -295,6 +295,24 @@ static int to_result(struct json_object *j, struct result *r)
 	return 0;
 }
 
+static int to_foreign(struct json_object *j, struct foreign *f)
+{
+	int64_t error = take_int(j, "failure"), kind = take_int(j, "kind"), operation = take_int(j, "operation");
+
+	if (error < 0 || error >= VIREO_ERROR_MAX || kind < 0 || kind >= KIND_MAX || operation <= OP_NONE || operation >= OP_MAX)
+		return -EBADMSG;
+	f->token = take_number(j, "token");
+	f->ended = take_bool(j, "ended");
+	f->kind = (enum kind)kind;
+	f->uuid = sim_wire_to_uuid(j, "uuid");
+	f->operation = (enum operation)operation;
+	f->subject = take_string(j, "subject");
+	f->cancellable = take_bool(j, "cancellable");
+	f->failure.error = (enum vireo_error)error;
+	f->failure.message = take_string(j, "message");
+	return 0;
+}
+
 struct json_object *sim_wire_from_report(const struct report *r)
 {
 	struct json_object *j = sim_must(json_object_new_object());
@@ -334,7 +352,16 @@ struct json_object *sim_wire_from_report(const struct report *r)
 	case REPORT_RESULT:
 		from_result(j, &r->result);
 		break;
-	case REPORT_FOREIGN: /* the simulated hypervisor has no others */
+	case REPORT_FOREIGN:
+		add_number(j, "token", r->foreign.token);
+		add_bool(j, "ended", r->foreign.ended);
+		add_int(j, "kind", r->foreign.kind);
+		json_object_object_add(j, "uuid", sim_wire_from_uuid(r->foreign.uuid));
+		add_int(j, "operation", r->foreign.operation);
+		add_string(j, "subject", r->foreign.subject);
+		add_bool(j, "cancellable", r->foreign.cancellable);
+		add_int(j, "failure", r->foreign.failure.error);
+		add_string(j, "message", r->foreign.failure.message);
 		break;
 	}
 	return j;
@@ -346,7 +373,7 @@ int sim_wire_to_report(struct json_object *j, struct report **ret)
 	int64_t type = take_int(j, "report");
 	int e = 0;
 
-	if (!json_object_is_type(j, json_type_object) || !sim_json_get(j, "report") || type < 0 || type > REPORT_RESULT)
+	if (!json_object_is_type(j, json_type_object) || !sim_json_get(j, "report") || type < 0 || type > REPORT_FOREIGN)
 		return -EBADMSG;
 	r = sim_must(report_new((enum report_type)type));
 	switch (r->type) {
@@ -384,6 +411,7 @@ int sim_wire_to_report(struct json_object *j, struct report **ret)
 		e = to_result(j, &r->result);
 		break;
 	case REPORT_FOREIGN:
+		e = to_foreign(j, &r->foreign);
 		break;
 	}
 	if (e < 0)
@@ -407,11 +435,12 @@ struct json_object *sim_wire_from_request(const struct request *r)
 	add_string(j, "text2", r->text2);
 	add_number(j, "number", r->number);
 	add_bool(j, "flag", r->flag);
+	add_bool(j, "descriptor", r->fd >= 0);
 	add_dict(j, r->options);
 	return j;
 }
 
-int sim_wire_to_request(struct json_object *j, struct request **ret)
+int sim_wire_to_request(struct json_object *j, struct sim_lines *l, struct request **ret)
 {
 	_cleanup_(freep) char *name = take_text(j, "operation");
 	int64_t kind = take_int(j, "kind");
@@ -435,6 +464,8 @@ int sim_wire_to_request(struct json_object *j, struct request **ret)
 	r->number = take_number(j, "number");
 	r->flag = take_bool(j, "flag");
 	r->options = take_dict(j);
+	if (take_bool(j, "descriptor"))
+		r->fd = sim_lines_take_fd(l);
 	*ret = r;
 	return 0;
 }
@@ -480,24 +511,87 @@ char *sim_lines_next(struct sim_lines *l, size_t *ret_n)
 	return line;
 }
 
+void sim_lines_append_fd(struct sim_lines *l, int fd)
+{
+	l->fds = sim_must(reallocarray(l->fds, l->n_fds + 1, sizeof(*l->fds)));
+	l->fds[l->n_fds++] = fd;
+}
+
+int sim_lines_take_fd(struct sim_lines *l)
+{
+	int fd;
+
+	if (l->n_fds == 0)
+		return -1;
+	fd = l->fds[0];
+	memmove(l->fds, l->fds + 1, --l->n_fds * sizeof(*l->fds));
+	return fd;
+}
+
+/* As many as go with one message. */
+#define FDS_MAX 16
+
 ssize_t sim_lines_read(struct sim_lines *l, int fd)
 {
-	char buffer[65536];
-	ssize_t n = read(fd, buffer, sizeof(buffer));
+	char buffer[65536], control[CMSG_SPACE(FDS_MAX * sizeof(int))] __attribute__((aligned(sizeof(size_t))));
+	struct iovec iov = {.iov_base = buffer, .iov_len = sizeof(buffer)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 
 	if (n < 0)
 		return -errno;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		size_t count = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+
+		for (size_t i = 0; i < count; i++) {
+			int got;
+
+			memcpy(&got, CMSG_DATA(c) + i * sizeof(got), sizeof(got));
+			sim_lines_append_fd(l, got);
+		}
+	}
 	sim_lines_append(l, buffer, (size_t)n);
+	return n;
+}
+
+/* Descriptors first, with whatever bytes are next: so they are there before the line that speaks of them is whole. */
+static ssize_t send_some(struct sim_lines *l, int fd)
+{
+	char control[CMSG_SPACE(FDS_MAX * sizeof(int))] __attribute__((aligned(sizeof(size_t)))) = {0};
+	size_t count = l->n_fds < FDS_MAX ? l->n_fds : FDS_MAX;
+	struct iovec iov = {.iov_base = l->data + l->at, .iov_len = l->n - l->at};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	/* what is left must not overtake its descriptors */
+	if (l->n_fds > count)
+		iov.iov_len = 1;
+	if (count > 0) {
+		struct cmsghdr *c;
+
+		m.msg_control = control;
+		m.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(c), l->fds, count * sizeof(int));
+	}
+	n = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n < 0)
+		return -errno;
+	while (count-- > 0)
+		close(sim_lines_take_fd(l));
 	return n;
 }
 
 int sim_lines_write(struct sim_lines *l, int fd)
 {
 	while (l->at < l->n) {
-		ssize_t n = send(fd, l->data + l->at, l->n - l->at, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send_some(l, fd);
 
 		if (n < 0)
-			return -errno;
+			return (int)n;
 		l->at += (size_t)n;
 	}
 	return 0;
@@ -505,6 +599,9 @@ int sim_lines_write(struct sim_lines *l, int fd)
 
 void sim_lines_done(struct sim_lines *l)
 {
+	while (l->n_fds > 0)
+		close(sim_lines_take_fd(l));
+	free(l->fds);
 	free(l->data);
 	*l = (struct sim_lines){};
 }

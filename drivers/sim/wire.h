@@ -14,7 +14,9 @@ struct json_object *sim_wire_from_report(const struct report *r);
 int sim_wire_to_report(struct json_object *j, struct report **ret);
 
 struct json_object *sim_wire_from_request(const struct request *r);
-int sim_wire_to_request(struct json_object *j, struct request **ret);
+/* One that needs a descriptor takes the next of @l. */
+struct sim_lines;
+int sim_wire_to_request(struct json_object *j, struct sim_lines *l, struct request **ret);
 
 struct json_object *sim_wire_from_uuid(sd_id128_t uuid);
 sd_id128_t sim_wire_to_uuid(struct json_object *j, const char *key);
@@ -23,7 +25,13 @@ sd_id128_t sim_wire_to_uuid(struct json_object *j, const char *key);
 struct sim_lines {
 	char *data;
 	size_t n, size, at;
+	int *fds; /* owned: that go along with what is to be sent, or have come and were not taken yet */
+	size_t n_fds;
 };
+/* Taken; arrives no later than what is appended after it. */
+void sim_lines_append_fd(struct sim_lines *l, int fd);
+/* The next that has come, owned by the caller; -1: there is none. */
+int sim_lines_take_fd(struct sim_lines *l);
 void sim_lines_append(struct sim_lines *l, const char *data, size_t n);
 void sim_lines_append_json(struct sim_lines *l, struct json_object *j);
 /* The next whole line, ended by NUL, borrowed until the next call; NULL: there is none yet. */

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "job.h"
 #include "server.h"
 #include "sim-driver.h"
 #include "util/log.h"
+#include "util/thread.h"
 #include "world.h"
 
 /* ---- threads ------------------------------------------------------------------------------------------------ */
 
-static pthread_mutex_t alive_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t alive_less = PTHREAD_COND_INITIALIZER;
-static unsigned alive;
+static struct thread_group alive = THREAD_GROUP_INIT;
 
 uint64_t sim_now(void)
 {
@@ -47,37 +46,14 @@ void sim_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until)
 		pthread_cond_timedwait(c, lock, &t);
 }
 
-int sim_thread(const char *name, void *(*fn)(void *), void *data)
+int sim_thread(void *(*fn)(void *), void *data)
 {
-	pthread_attr_t attr;
-	sigset_t all, old;
-	pthread_t thread;
-	int r;
-
-	pthread_mutex_lock(&alive_lock);
-	alive++;
-	pthread_mutex_unlock(&alive_lock);
-	/* signals are the main loop's */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	r = pthread_create(&thread, &attr, fn, data);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r != 0) {
-		sim_thread_ended();
-		return -r;
-	}
-	return 0;
+	return thread_start(&alive, fn, data);
 }
 
 void sim_thread_ended(void)
 {
-	pthread_mutex_lock(&alive_lock);
-	alive--;
-	pthread_cond_broadcast(&alive_less);
-	pthread_mutex_unlock(&alive_lock);
+	thread_ended(&alive);
 }
 
 /* ---- registry ----------------------------------------------------------------------------------------------- */
@@ -113,13 +89,13 @@ void sim_world_release(struct sim_world *w)
 }
 
 /* Return: true when the world was taken out, for good. *@ret_check: when to ask again. */
-static bool leave_registry(struct sim_world *w, uint64_t *ret_check)
+static bool leave_registry(struct sim_world *w, bool busy, uint64_t *ret_check)
 {
 	bool leave = false;
 
 	*ret_check = USEC_UNKNOWN;
 	pthread_mutex_lock(&registry_lock);
-	if (w->users == 0) {
+	if (w->users == 0 && !busy) {
 		if (w->forget || sim_now() >= w->unused_since + SIM_LINGER)
 			leave = true;
 		else
@@ -137,30 +113,16 @@ static bool leave_registry(struct sim_world *w, uint64_t *ret_check)
 
 unsigned sim_shutdown(uint64_t usec)
 {
-	struct timespec t;
-	uint64_t until;
-	unsigned left;
-	int r = 0;
-
 	pthread_mutex_lock(&registry_lock);
 	for (struct sim_world *w = worlds; w; w = w->next) {
 		w->forget = true;
 		pthread_mutex_lock(&w->lock);
+		w->ending = true;
 		sim_world_poke(w);
 		pthread_mutex_unlock(&w->lock);
 	}
 	pthread_mutex_unlock(&registry_lock);
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	until = (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000 + usec;
-	t.tv_sec = (time_t)(until / USEC_PER_SEC);
-	t.tv_nsec = (long)(until % USEC_PER_SEC) * 1000;
-	pthread_mutex_lock(&alive_lock);
-	while (alive > 0 && r == 0)
-		r = pthread_cond_timedwait(&alive_less, &alive_lock, &t);
-	left = alive;
-	pthread_mutex_unlock(&alive_lock);
-	return left;
+	return thread_wait(&alive, usec);
 }
 
 __attribute__((destructor)) static void shutdown_at_exit(void)
@@ -191,6 +153,7 @@ void sim_world_free(struct sim_world *w)
 	if (!w)
 		return;
 	sim_scripts_free(w);
+	sim_jobs_free(w);
 	sim_truth_clear(&w->truth);
 	for (size_t i = 0; i < w->n_crowds; i++)
 		free(w->crowds[i].pattern);
@@ -265,12 +228,19 @@ static void *world_thread(void *data)
 	w->is_ready = true;
 	pthread_cond_broadcast(&w->ready);
 	for (;;) {
-		uint64_t until = sim_scripts_run(w);
-		bool leave;
+		uint64_t until = sim_scripts_run(w), jobs;
+		bool leave, busy;
 
+		if (w->ending)
+			sim_jobs_stop(w);
+		jobs = sim_jobs_run(w);
+		if (jobs < until)
+			until = jobs;
+		/* their threads have to go first, and poke when they have; none begins while nobody uses the world */
+		busy = w->threads > 0;
 		/* the registry's lock comes first */
 		pthread_mutex_unlock(&w->lock);
-		leave = leave_registry(w, &check);
+		leave = leave_registry(w, busy, &check);
 		pthread_mutex_lock(&w->lock);
 		if (leave)
 			break;
@@ -294,7 +264,7 @@ int sim_world_start(struct sim_world *w)
 
 	w->users = 1;
 	pthread_mutex_lock(&registry_lock);
-	r = sim_thread("sim-world", world_thread, w);
+	r = sim_thread(world_thread, w);
 	if (r == 0) {
 		w->next = worlds;
 		worlds = w;

@@ -14,6 +14,7 @@
  * still to deliver. The driver's callbacks on the main loop never take it: they leave a note in the session's inbox.
  */
 struct sim_script;
+struct sim_job;
 struct sim_server;
 struct sim_session;
 
@@ -22,11 +23,14 @@ struct sim_session;
 
 /* How an operation behaves, when not plainly at once. */
 struct sim_rule {
+	bool set;		     /* there is one; else all below is as the operation has it */
 	uint64_t duration, interval; /* µs */
-	uint64_t total;		     /* bytes; 0: unbounded */
+	bool has_total;
+	uint64_t total; /* bytes; 0: unbounded */
 	bool cancellable;
 	bool missing; /* not supported */
 	double fail;  /* chance */
+	double fail_at; /* after this share of the time */
 	enum vireo_error error;
 	char *message;
 };
@@ -61,6 +65,10 @@ struct sim_world {
 	struct sim_crowd *crowds;
 	size_t n_crowds;
 	struct sim_script *scripts;
+	struct sim_job *jobs;
+	uint64_t last_job;
+	unsigned threads; /* of jobs: the world has to outlive them */
+	bool ending;	  /* with the process: jobs are not waited for */
 	struct sim_session *sessions;
 	struct sim_server *server; /* control socket; NULL: none */
 	uint64_t events;	   /* made so far, for status */
@@ -68,7 +76,7 @@ struct sim_world {
 
 	/* the action under way */
 	bool silent;
-	struct sim_object *before_of; /* compared only */
+	const struct sim_object *before_of; /* compared only */
 	struct seen *before;
 };
 
@@ -77,7 +85,7 @@ uint64_t sim_now(void); /* monotonic µs */
 void sim_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until);
 void sim_cond_init(pthread_cond_t *c);
 /* A detached thread with all signals blocked. It must end with sim_thread_ended(). */
-int sim_thread(const char *name, void *(*fn)(void *), void *data);
+int sim_thread(void *(*fn)(void *), void *data);
 void sim_thread_ended(void);
 
 /* An empty world, not started. */
@@ -97,9 +105,10 @@ struct sim_args {
 	const char *text;   /* a name, XML, a reason … */
 	const char *event;  /* its name */
 	struct vdict *details;
-	bool flag, paused, running, persistent, undefine, force;
+	bool flag, on, paused, force; /* on: autostart; flag: as the action has it */
 	uint64_t number;
 	enum cause cause;
+	const struct vdict *options; /* as on the bus; a step's keys; may be NULL */
 };
 
 typedef int (*sim_action)(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
@@ -113,6 +122,9 @@ struct sim_verb {
 extern const struct sim_verb sim_domain_verbs[], sim_other_verbs[]; /* end with a NULL word */
 const struct sim_verb *sim_verb_find(enum kind kind, const char *word);
 
+/* What is done to @o in between comes, by the fault `behind`, with the look from before it. */
+void sim_before(struct sim_world *w, const struct sim_object *o);
+void sim_before_over(struct sim_world *w);
 /* Runs an action: with the look from before it, for the fault `behind`. @o may be gone afterwards. */
 int sim_act(struct sim_world *w, sim_action act, struct sim_object *o, const struct sim_args *a, struct failure *f);
 
@@ -121,7 +133,7 @@ int sim_act(struct sim_world *w, sim_action act, struct sim_object *o, const str
  * UUID, this changes it.
  */
 int sim_act_define(struct sim_world *w, enum kind kind, const char *xml, sd_id128_t *ret_uuid, struct failure *f);
-int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, bool paused, sd_id128_t *ret_uuid,
+int sim_act_create(struct sim_world *w, enum kind kind, const char *xml, const struct vdict *options, sd_id128_t *ret_uuid,
 		   struct failure *f);
 /* Enters a new object with what it was given, and tells. @config: taken. */
 struct sim_object *sim_act_add(struct sim_world *w, enum kind kind, sd_id128_t uuid, const char *name,
@@ -138,16 +150,36 @@ int sim_start(struct sim_world *w, struct sim_object *o, const struct sim_args *
 int sim_destroy(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
 int sim_undefine(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
 int sim_rename(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_ask_shutdown(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_ask_reboot(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_reset(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_suspend(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_resume(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_pmwakeup(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_managed_save_remove(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_set_memory(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_set_vcpus(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_build(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_refresh(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_delete(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+/* devices.c */
+int sim_attach(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_detach(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_update(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_unplug(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+int sim_overlay(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
+/* Options live and config: what is to change, of what there is. */
+int sim_affects(struct sim_object *o, const struct sim_args *a, bool *ret_live, bool *ret_config, struct failure *f);
 int sim_autostart(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f);
 /* A run begins: events, state, ID. @config: of the run, borrowed. */
 void sim_domain_begin(struct sim_world *w, struct sim_object *o, struct sim_config *config, bool paused);
+/* Likewise, where another one had stopped. */
+void sim_domain_continue(struct sim_world *w, struct sim_object *o, struct sim_config *config, bool paused);
 void sim_domain_end(struct sim_world *w, struct sim_object *o, const char *event_reason, const char *state_reason);
 
 /* ---- operations (operate.c); locked ---------------------------------------------------------------------------- */
 
-extern const enum operation sim_operations[];
-/* Carries out @r on the truth and fills @ret. */
-void sim_operate(struct sim_world *w, const struct request *r, struct result *ret);
+bool sim_can(enum operation operation);
 
 /* ---- sessions (session.c) --------------------------------------------------------------------------------------- */
 
@@ -162,6 +194,7 @@ void sim_session_list(struct sim_session *s, uint64_t serial);
 void sim_session_look(struct sim_session *s, enum kind kind, sd_id128_t uuid, uint64_t serial);
 void sim_session_operate(struct sim_session *s, struct request *r);
 void sim_session_cancel(struct sim_session *s, uint64_t token);
+void sim_session_complete(struct sim_session *s, uint64_t token);
 void sim_session_close(struct sim_session *s); /* the pointer is void then */
 
 /* Of the world; locked. */
@@ -176,6 +209,14 @@ struct sim_event {
 	bool has_before;
 };
 void sim_sessions_emit(struct sim_world *w, const struct sim_event *e);
+/* A report, taken; behind what was posted before. */
+void sim_session_report(struct sim_session *s, struct report *r);
+/* The end of something, taken: behind every event of the object, and a look at it. @uuid null: no look. */
+void sim_session_end(struct sim_session *s, enum kind kind, sd_id128_t uuid, struct report *r);
+/* Who hears of what others do: greeted, and not gone. */
+bool sim_session_listens(const struct sim_session *s);
+struct sim_session *sim_session_next(const struct sim_session *s);
+bool sim_session_chance(struct sim_session *s, double probability);
 void sim_sessions_disconnect(struct sim_world *w, const char *why);
 void sim_sessions_release(struct sim_world *w); /* whatever hangs goes on */
 size_t sim_sessions_backlog(struct sim_world *w); /* of the one that has most to deliver and could */
@@ -194,7 +235,16 @@ void sim_script_add(struct sim_world *w, struct json_object *steps, sim_script_d
 uint64_t sim_scripts_run(struct sim_world *w);
 void sim_scripts_free(struct sim_world *w);
 /* The guest of @o does as it was told in a while, if it is still that run. */
-void sim_script_later(struct sim_world *w, const struct sim_object *o, const char *verb);
+void sim_script_later(struct sim_world *w, const struct sim_object *o, const char *verb, const char *alias);
+
+/* ---- operations' rules (scenario.c) ------------------------------------------------------------------------------ */
+
+#define SIM_RULE_KEYS "duration=n progress=n total=n cancellable=b missing=b fail=p fail-at=p error=s message=s"
+int sim_scenario_rule(struct json_object *j, const char *where, struct sim_rule *ret, struct failure *f);
+/* Among other keys, which were checked. */
+int sim_scenario_rule_of_step(struct json_object *j, const char *where, struct sim_rule *ret, struct failure *f);
+/* "Domain.Start"; OP_NONE: there is no such. */
+enum operation sim_operation_from_string(const char *name);
 
 /* ---- scenario (scenario.c) -------------------------------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@
 #include "drivers/host.h"
 #include "drivers/sim/json.h"
 #include "drivers/sim/sim-driver.h"
+#include "drivers/sim/uri.h"
 #include "sim-kit.h"
 #include "util/clock.h"
 
@@ -191,6 +192,19 @@ const char *kit_goodbye(struct sim_kit *k)
 
 /* ---- the connection -------------------------------------------------------------------------------------------------- */
 
+/* NULL: it is in another process. */
+static struct sim_world *find_world(const char *uri)
+{
+	struct sim_world *w = NULL;
+	struct sim_uri u = {};
+
+	assert_int_equal(sim_uri_parse(uri, &u, NULL), 0);
+	if (!sim_uri_is_socket(&u))
+		assert_int_equal(sim_uri_world(uri, &u, &w, NULL), 0);
+	sim_uri_done(&u);
+	return w;
+}
+
 static void connect_kit(struct sim_kit *k)
 {
 	struct failure f = {};
@@ -202,7 +216,7 @@ static void connect_kit(struct sim_kit *k)
 		fail_msg("%s: %s", k->uri, f.message ? f.message : strerror(-r));
 	/* a hold of our own: its lock and truth stay valid whatever the connection does */
 	if (!k->world)
-		k->world = sim_world_find(k->uri);
+		k->world = find_world(k->uri);
 }
 
 struct sim_kit *kit_open(const char *uri)

@@ -313,7 +313,7 @@ static void test_operation_that_lasts(void **state)
 	assert_string_equal(kit_trace(k), "progress look[paused]! cancelled");
 	/* what can't be cancelled isn't; and a token that isn't known is nobody's */
 	kit_clear(k);
-	token = kit_begin(k, kit_request(k, OP_DOMAIN_DUMP, "d", NULL));
+	token = kit_begin(k, kit_request(k, OP_DOMAIN_DUMP, "d", "/tmp/core"));
 	sim_driver.cancel(kit_connection(k), token);
 	sim_driver.cancel(kit_connection(k), 4711);
 	assert_int_equal(kit_result(k, token)->failure.error, VIREO_OK);

@@ -313,6 +313,8 @@ static void test_death(void **state)
 	kit_until_hello(k);
 	/* stopped: it hangs, and closing doesn't */
 	kill(pid, SIGSTOP);
+	/* not before it has stopped indeed */
+	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
 	sim_driver.list(kit_connection(k), 77);
 	kit_expect_silence(k);
 	kit_reconnect(k);

@@ -234,6 +234,16 @@ static char *truth_text(struct sim_world *w)
 	return text;
 }
 
+static void assert_same_truth(const char *a, const char *b)
+{
+	size_t i = 0;
+
+	while (a[i] && a[i] == b[i])
+		i++;
+	if (a[i] != b[i])
+		fail_msg("different at %zu:\n%.200s\n%.200s", i, a + (i > 100 ? i - 100 : 0), b + (i > 100 ? i - 100 : 0));
+}
+
 /* The truth is a scenario: read back it is the same truth. After a storm, with odd names. */
 static void test_truth_is_a_scenario(void **state)
 {
@@ -258,7 +268,7 @@ static void test_truth_is_a_scenario(void **state)
 	k = kit_open_scenario(first);
 	kit_until_hello(k);
 	second = truth_text(kit_world(k));
-	assert_string_equal(first, second);
+	assert_same_truth(first, second);
 	assert_non_null(strstr(first, "<other/>"));
 	assert_non_null(strstr(first, "\"name-hex\":\"ff01aa\""));
 	kit_assert_listed_truth(k);
@@ -278,7 +288,7 @@ static void test_seed(void **state)
 		*(i ? &second : &first) = truth_text(kit_world(k));
 		kit_close(k);
 	}
-	assert_string_equal(first, second);
+	assert_same_truth(first, second);
 }
 
 int main(void)
