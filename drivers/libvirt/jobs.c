@@ -144,28 +144,64 @@ static void find_watch(struct driver_connection *c, struct lv_op *op, enum lv_fo
 {
 	virConnectPtr conn;
 
-	if (op->watch || follow == LV_FOLLOW_STREAM)
+	if (op->watch || follow == LV_FOLLOW_STREAM || follow == LV_FOLLOW_QUEUE)
 		return;
 	conn = lv_extra(c, &c->control);
 	if (conn)
 		op->watch = lv_handle_lookup(conn, op->r->kind, op->r->uuid);
 }
 
-static void tell_progress(struct driver_connection *c, struct lv_op *op, const struct progress *p)
+/* Under @telling. */
+static void post_progress(struct lv_op *op, const struct progress *p)
 {
-	struct report *r;
-	bool answered;
+	struct report *r = report_new(REPORT_PROGRESS);
+
+	op->told = *p;
+	if (!r)
+		return;
+	r->progress = *p;
+	driver_host_post(op->c->host, r);
+}
+
+/* @known: @p says how far it is, else that is as told last. Return: was there anything new to be told? */
+static bool tell_progress(struct lv_op *op, enum lv_follow follow, bool known, struct progress *p)
+{
+	const struct progress *told = &op->told;
+	bool changed, late;
 
 	pthread_mutex_lock(&op->telling);
-	pthread_mutex_lock(&c->lock);
-	answered = op->answered;
-	pthread_mutex_unlock(&c->lock);
-	r = answered ? NULL : report_new(REPORT_PROGRESS);
-	if (r) {
-		r->progress = *p;
-		driver_host_post(c->host, r);
+	if (!known) {
+		p->done = told->done;
+		p->total = told->total;
 	}
+	changed = told->token == 0 || p->done != told->done || p->total != told->total || p->ready != told->ready ||
+		  p->cancellable != told->cancellable || p->remaining != told->remaining;
+	pthread_mutex_lock(&op->c->lock);
+	late = op->answered || (follow == LV_FOLLOW_QUEUE && op->begun);
+	pthread_mutex_unlock(&op->c->lock);
+	if (changed && !late)
+		post_progress(op, p);
 	pthread_mutex_unlock(&op->telling);
+	return changed;
+}
+
+bool lv_take_up(struct lv_op *op)
+{
+	struct progress p = {.token = op->r->token, .remaining = USEC_UNKNOWN, .percent = -1};
+	bool cancelled;
+
+	pthread_mutex_lock(&op->telling);
+	pthread_mutex_lock(&op->c->lock);
+	cancelled = op->cancelled;
+	op->begun = true;
+	op->follow = LV_FOLLOW_NOT;
+	op->cancellable = false;
+	pthread_mutex_unlock(&op->c->lock);
+	/* from here on it can be cancelled only if its operator says so */
+	if (!cancelled && op->told.cancellable)
+		post_progress(op, &p);
+	pthread_mutex_unlock(&op->telling);
+	return !cancelled;
 }
 
 void lv_follow_end(struct lv_op *op)
@@ -175,7 +211,7 @@ void lv_follow_end(struct lv_op *op)
 	if (op->follow != LV_FOLLOW_STREAM)
 		return;
 	p.done = p.total = atomic_load(&op->bytes);
-	tell_progress(op->c, op, &p);
+	tell_progress(op, LV_FOLLOW_STREAM, true, &p);
 }
 
 static void end_work(struct driver_connection *c, void *data);
@@ -198,7 +234,7 @@ static void poll_work(struct driver_connection *c, void *data)
 	struct lv_op *op = data;
 	struct progress p = {.token = op->r->token, .remaining = USEC_UNKNOWN, .percent = -1};
 	enum lv_follow follow;
-	bool known = false, vanished = false, other = false, changed;
+	bool known = false, vanished = false, other = false, changed = false;
 
 	pthread_mutex_lock(&c->lock);
 	follow = op->answered ? LV_FOLLOW_NOT : op->follow;
@@ -209,6 +245,7 @@ static void poll_work(struct driver_connection *c, void *data)
 	find_watch(c, op, follow);
 	switch (follow) {
 	case LV_FOLLOW_NOT:
+	case LV_FOLLOW_QUEUE:
 		break;
 	case LV_FOLLOW_JOB:
 		known = ask_job(op, &p, &vanished, &other);
@@ -225,17 +262,9 @@ static void poll_work(struct driver_connection *c, void *data)
 		known = ask_volume(op, &p);
 		break;
 	}
-	if (!known) {
-		/* as told last; but whether it can be cancelled is known */
-		p.done = op->told.done;
-		p.total = op->told.total;
-	}
-	changed = op->told.token == 0 || p.done != op->told.done || p.total != op->told.total ||
-		  p.ready != op->told.ready || p.cancellable != op->told.cancellable || p.remaining != op->told.remaining;
-	if (follow != LV_FOLLOW_NOT && changed) {
-		tell_progress(c, op, &p);
-		op->told = p;
-	}
+	/* whether it can be cancelled is known in any case */
+	if (follow != LV_FOLLOW_NOT)
+		changed = tell_progress(op, follow, known, &p);
 
 	pthread_mutex_lock(&c->lock);
 	op->polling = false;
@@ -566,16 +595,24 @@ static struct lv_op *find_op(struct driver_connection *c, uint64_t token)
 
 void lv_cancel(struct driver_connection *c, uint64_t token)
 {
-	struct lv_op *op;
+	struct lv_op *op, *waiting = NULL;
 
 	pthread_mutex_lock(&c->lock);
 	op = find_op(c, token);
-	/* One that can't be cancelled goes on as if nobody had asked; one that waits for a worker never begins. */
-	if (op && (op->cancellable || !op->begun)) {
+	if (op && !op->begun) {
+		op->cancelled = true;
+		op->refs++;
+		waiting = op;
+	} else if (op && op->cancellable) { /* one that can't be cancelled goes on as if nobody had asked */
 		op->cancelled = true;
 		cancel(c, op);
 	}
 	pthread_mutex_unlock(&c->lock);
+	if (!waiting)
+		return;
+	/* The worker that it waits for may never come; when it does, it leaves this alone (lv_take_up). */
+	failure_set(lv_op_failure(waiting), VIREO_CANCELLED, "It was cancelled before it began.");
+	lv_op_finish(c, waiting);
 }
 
 void lv_complete(struct driver_connection *c, uint64_t token)

@@ -14,6 +14,9 @@
 
 /* Operations in general: their life, from the request to the result. */
 
+/* Until a worker should have taken it up. */
+#define QUEUED_AFTER (100 * USEC_PER_MSEC)
+
 const enum operation lv_operations[] = {
 	OP_DEFINE_DOMAIN, OP_CREATE_DOMAIN, OP_RESTORE_DOMAIN, OP_DEFINE_POOL, OP_CREATE_POOL, OP_DEFINE_NETWORK,
 	OP_CREATE_NETWORK, OP_DOMAIN_START, OP_DOMAIN_SHUTDOWN, OP_DOMAIN_REBOOT, OP_DOMAIN_RESET, OP_DOMAIN_DESTROY,
@@ -283,23 +286,25 @@ static int run(struct lv_op *op, struct failure *f)
 	return r != 0 ? r : h->run(op, f);
 }
 
+static void drop_operation(struct driver_connection *c, void *data)
+{
+	pthread_mutex_lock(&c->lock);
+	lv_op_unref(c, data);
+	pthread_mutex_unlock(&c->lock);
+}
+
 static void operate_work(struct driver_connection *c, void *data)
 {
 	struct lv_op *op = data;
 	struct failure *f = &op->report->result.failure;
-	bool cancelled;
 	int r;
 
-	pthread_mutex_lock(&c->lock);
-	cancelled = op->cancelled;
-	op->begun = true;
-	pthread_mutex_unlock(&c->lock);
-	if (cancelled)
-		r = failure_set(f, VIREO_CANCELLED, "It was cancelled before it began.");
-	else {
-		hold_object(c, op);
-		r = run(op, f);
+	if (!lv_take_up(op)) {
+		drop_operation(c, op);
+		return;
 	}
+	hold_object(c, op);
+	r = run(op, f);
 	if (r == 0)
 		lv_follow_end(op);
 	pthread_mutex_lock(&c->lock);
@@ -313,13 +318,6 @@ static void operate_work(struct driver_connection *c, void *data)
 	pthread_mutex_unlock(&c->lock);
 	if (r != LV_GOES_ON)
 		lv_op_ended(c, op);
-}
-
-static void drop_operation(struct driver_connection *c, void *data)
-{
-	pthread_mutex_lock(&c->lock);
-	lv_op_unref(c, data);
-	pthread_mutex_unlock(&c->lock);
 }
 
 static void post_end(struct driver_connection *c, enum report_type type, uint64_t token, enum vireo_error error,
@@ -401,6 +399,12 @@ void lv_operate(struct driver_connection *c, struct request *r)
 	    lv_submit(c, h && h->lasts ? c->lasters : c->operators, operate_work, op, drop_operation)) {
 		begun = true;
 		lv_op_link(c, op);
+		if (!operation_table[op->r->operation].read) {
+			op->follow = LV_FOLLOW_QUEUE;
+			op->cancellable = true;
+			op->poll_at = lv_now() + QUEUED_AFTER;
+			lv_wake_keeper(c, op->poll_at);
+		}
 	} else
 		lv_op_unref(c, op);
 	pthread_mutex_unlock(&c->lock);

@@ -11,6 +11,7 @@
 /* How far an operation is, is asked so; and so it is cancelled. */
 enum lv_follow {
 	LV_FOLLOW_NOT,
+	LV_FOLLOW_QUEUE,  /* it waits for a worker: it can be cancelled, whatever it is */
 	LV_FOLLOW_JOB,	  /* virDomainGetJobStats, virDomainAbortJob */
 	LV_FOLLOW_BLOCK,  /* virDomainGetBlockJobInfo, virDomainBlockJobAbort */
 	LV_FOLLOW_STREAM, /* bytes moved */
@@ -25,7 +26,7 @@ struct lv_op {
 	/* Under the lock. */
 	unsigned refs; /* of that list, and of whoever has it in hand */
 	bool answered;
-	bool begun;
+	bool begun;	/* a worker has it */
 	bool cancelled; /* was asked to end early */
 	bool aborted;	/* … and libvirt has accepted that */
 	struct lv_object *object; /* a reference; looks wait for it; NULL: not (any more) */
@@ -50,9 +51,10 @@ struct lv_op {
 	atomic_uint_fast64_t bytes, total;
 	char *volume; /* LV_FOLLOW_VOLUME: its name; set before it is followed */
 
+	struct progress told; /* under @telling */
+
 	/* The poller's alone. */
 	void *watch; /* handle on the control connection */
-	struct progress told;
 
 	/* Its operator's alone. */
 	struct request *r; /* constant */
