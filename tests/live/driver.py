@@ -108,10 +108,11 @@ class Guest:
         self.observer = observer
         subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', self.data, '96M'], check=True)
         subprocess.run(['qemu-io', '-f', 'qcow2', '-c', 'write -q -P 7 0 96M', self.data], check=True)
-        boot = guests.fill_image(libvirtd.images, fill << 20, loop) if fill else guests.image(libvirtd.images, guests.IDLE)
+        rom = guests.fill_rom(libvirtd.images, fill << 20, loop) if fill else None
         disk = (f"<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='{self.data}'/>"
                 f"<target dev='vdb' bus='virtio'/></disk>")
-        xml = guests.domain_xml(name, boot, uuid=self.uuid, memory=memory, extra_devices=disk)
+        xml = guests.domain_xml(name, guests.image(libvirtd.images, guests.IDLE), rom=rom, uuid=self.uuid, memory=memory,
+                                extra_devices=disk)
         observer.do('Connection.DefineDomain', '-', observer.file(xml))
         observer.do('Domain.Start', self.uuid)
         if fill:
@@ -140,10 +141,11 @@ def conformance(test, libvirtd, _observer):
 
 
 def save(test, libvirtd, observer):
-    g = Guest(test, libvirtd, observer, 'saved', fill=900, memory=960)
+    g = Guest(test, libvirtd, observer, 'saved', fill=96, memory=128)
     file = libvirtd.images / 'saved.save'
 
-    # past the page cache: slow enough to be caught half-way
+    # slow enough to be caught half-way
+    libvirtd.write_rate(40 << 20)
     token = observer.ask('Domain.Save', g.uuid, file, 'bypass-cache=true')
     observer.wait_progress(token)
     observer.say(f'cancel {token}')
@@ -157,6 +159,7 @@ def save(test, libvirtd, observer):
     test.check(all(a[0] <= b[0] for a, b in zip(told, told[1:])), f'the progress of a save fell: {told}')
     test.check(all(p[2] for p in told), 'a save could not be cancelled')
     test.equal(g.state(), 'shutoff (saved)', 'the domain after a save')
+    libvirtd.write_rate(0)
     observer.do('Connection.RestoreDomain', '-', file)
     test.equal(g.state(), 'running (restored)', 'the domain after a restore')
     end, message = observer.result(observer.ask('Domain.Save', g.uuid, '/proc/cannot/be'))
@@ -236,7 +239,7 @@ def volumes(test, libvirtd, observer):
 
 
 def foreign(test, libvirtd, observer):
-    g = Guest(test, libvirtd, observer, 'others', fill=360, memory=384)
+    g = Guest(test, libvirtd, observer, 'others', fill=64, memory=96)
 
     def begun(operation, subject=''):
         after = len(observer.lines)
@@ -256,11 +259,13 @@ def foreign(test, libvirtd, observer):
     other.say('quit')
 
     wait_begun = begun('save')
+    libvirtd.write_rate(24 << 20)
     virsh = test.scope.spawn(libvirtd.virsh.argv('save', 'others', libvirtd.images / 'foreign.save'))
     token = wait_begun()
     observer.wait_progress(int(token, 16), 0.3)
     observer.wait(rf'FOREIGN {token} ended *$')
     test.equal(virsh.wait(60), 0, 'virsh save')
+    libvirtd.write_rate(0)
     libvirtd.virsh('restore', libvirtd.images / 'foreign.save')
     # an operation of the driver's own is nobody else's
     after = len(observer.lines)
@@ -273,7 +278,7 @@ def migration(test, libvirtd, observer):
     other = daemons.Libvirtd(test.scope, 'vireo-two')
     there = Observer(test, other.uri)
     there.wait('LISTED')
-    g = Guest(test, libvirtd, observer, 'moves', fill=360, memory=384, loop=True)
+    g = Guest(test, libvirtd, observer, 'moves', fill=96, memory=128, loop=True)
     socket = libvirtd.images / 'migration'
 
     def migrate(*options):
@@ -301,7 +306,8 @@ def migration(test, libvirtd, observer):
 
 
 def lost(test, libvirtd, observer):
-    g = Guest(test, libvirtd, observer, 'lost', fill=360, memory=384)
+    g = Guest(test, libvirtd, observer, 'lost', fill=64, memory=96)
+    libvirtd.write_rate(12 << 20)
     token = observer.ask('Domain.Save', g.uuid, libvirtd.images / 'lost.save')
     observer.wait_progress(token)
     libvirtd.kill()
@@ -309,6 +315,7 @@ def lost(test, libvirtd, observer):
     observer.wait('GOODBYE')
     test.equal(observer.process.wait(30), 0, 'the end of observe')
     test.equal(sum('GOODBYE' in line for line in observer.lines), 1, 'times GOODBYE was said')
+    libvirtd.write_rate(0)
     libvirtd.start()
 
     again = Observer(test, libvirtd.uri)

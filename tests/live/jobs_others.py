@@ -146,6 +146,38 @@ def memory(test, here, there):
     g.end()
 
 
+def crowd(test, here, _there):
+    """More operations than libvirtd serves at a time on one connection: others go on, and so does Cancel."""
+    guests = [Guest(here, f'crowd{i}', fill=16, data=1) for i in range(7)]
+    *saved, other = guests
+    here.libvirtd.write_rate(MIB // 2)
+    jobs = [g.begin('Save', str(here.libvirtd.images / f'{g.name}.save')) for g in saved]
+    for job in jobs[:4]:
+        job.wait_percent(3)
+    other.do('Suspend')
+    other.do('Resume')
+    test.equal([job.get('State') for job in jobs], ['running'] * len(jobs), 'the saves while another domain is changed')
+    # one that waits for its turn can be cancelled as well, at once
+    for job in (jobs[5], jobs[1]):
+        wait_for(lambda job=job: job.get('Cancellable'), 30, f'{job.path} can be cancelled', poll=0.1)
+        began = time.monotonic()
+        job.cancel()
+        job.wait('cancelled')
+        test.check(time.monotonic() - began < 10 * PATIENCE, f'Cancel took {time.monotonic() - began:.1f} s beside others')
+    # and what waits takes the place that became free
+    jobs[4].wait_percent(3)
+    rest = [job for job in jobs if job not in (jobs[1], jobs[5])]
+    test.equal([job.get('State') for job in rest], ['running'] * len(rest), 'the other saves')
+    for job in reversed(rest):
+        job.cancel()
+    for g, job in zip(saved, jobs):
+        job.wait('cancelled')
+        g.check('running', 'after saves that were cancelled')
+    here.libvirtd.write_rate(0)
+    for g in guests:
+        g.end()
+
+
 class Long:
     """Three operations that last: a copy, a save and an upload, all of them half-way."""
 
@@ -233,6 +265,26 @@ def vireod_dies(test, here, _there):
         long.end()
 
 
+def mover_dies(test, here, there):
+    """The broker is killed while it leads a migration: libvirt gives that up by itself."""
+    vireod = here.client
+    g = Guest(here, 'orphan', fill=FILL)
+    job = g.begin('Migrate', there.libvirtd.uri, live=True, unsafe=True, bandwidth=10 * MIB,
+                  migrate_uri=f'unix://{here.libvirtd.images}/migration-orphan')
+    job.wait_percent(5)
+    vireod.kill()
+    vireod.start()
+    for hypervisor in (here, there):
+        vireod.wait_connected(path=hypervisor.path)
+    test.equal((job.get('State'), job.get('Error')[0]), ('failed', 'org.vireo1.Error.OutcomeUnknown'),
+               'a migration of a broker that was killed')
+    g.check('running', 'after its broker was killed while it moved')
+    wait_for(lambda: not there.virsh('list', '--all', '--name').split(), 60, 'the target is given up', poll=0.2)
+    here.check_truth()
+    there.check_truth()
+    g.end()
+
+
 def libvirtd_dies(test, here, _there):
     vireod = here.client
     long = Long(here)
@@ -291,7 +343,7 @@ def frozen(test, here, _there):
     still.end()
 
 
-CASES = (block_jobs, memory, ready_before, vireod_dies, libvirtd_dies, frozen)
+CASES = (block_jobs, memory, crowd, ready_before, vireod_dies, mover_dies, libvirtd_dies, frozen)
 
 
 def main(test):

@@ -7,18 +7,23 @@
  *   ld -m elf_i386 -Ttext 0x7c00 --oformat binary f.o -o fill1g.img && truncate -s 1M fill1g.img
  *
  * LOOP: goes on dirtying for ever (a live migration then does not converge by itself).
+ * ROM: in the place of the BIOS (-Ttext 0xf0000, 64 KiB), without which it is there at once.
  */
 .code16
 .globl _start
 _start:
 	cli
+#ifdef ROM
+	lgdtl %cs:(gdtr - _start)
+#else
 	xor %ax,%ax
 	mov %ax,%ds
 	lgdtl gdtr
+#endif
 	mov %cr0,%eax
 	or $1,%al
 	mov %eax,%cr0
-	ljmp $8,$pm
+	ljmpl $8,$pm
 .code32
 pm: mov $16,%ax
 	mov %ax,%ds
@@ -41,8 +46,16 @@ again:
 2: hlt
 	jmp 2b
 .align 8
-gdt: .quad 0, 0x00cf9a000000ffff, 0x00cf92000000ffff
+/* as if they had been used already: the processor could not mark that in a ROM */
+gdt: .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
 gdtr: .word 23
  .long gdt
+#ifdef ROM
+.org 0xfff0
+.code16
+	ljmp $0xf000,$0
+.org 0x10000
+#else
 .org 510
 .word 0xaa55
+#endif

@@ -35,12 +35,12 @@ def kvm():
     return True
 
 
-def _assemble(source, output, size, **defines):
+def _assemble(source, output, size, address='0x7c00', **defines):
     flags = [f'-D{key}={value}' for key, value in defines.items()]
     text = subprocess.run(['cc', '-E', '-P', *flags, SOURCES / source], check=True, stdout=subprocess.PIPE).stdout
     object_file = output.with_suffix('.o')
     subprocess.run(['as', '--32', '-o', object_file, '-'], check=True, input=text)
-    subprocess.run(['ld', '-m', 'elf_i386', '-Ttext', '0x7c00', '--oformat', 'binary', '-o', output, object_file],
+    subprocess.run(['ld', '-m', 'elf_i386', '-Ttext', address, '--oformat', 'binary', '-o', output, object_file],
                    check=True, stderr=subprocess.PIPE)
     object_file.unlink()
     os.chmod(output, 0o666)
@@ -60,6 +60,12 @@ def fill_image(directory, top, loop=False, name=None):
     return _assemble('fill.S', output, 1 << 20, TOP=hex(top), **({'LOOP': 1} if loop else {}))
 
 
+def fill_rom(directory, top, loop=False):
+    """The same as what a machine has in the place of a BIOS: it begins at once, which a BIOS that looks for disks does not."""
+    output = pathlib.Path(directory) / f'{uuids.uuid4().hex}.rom'
+    return _assemble('fill.S', output, 1 << 16, address='0xf0000', ROM=1, TOP=hex(top), **({'LOOP': 1} if loop else {}))
+
+
 def to_qcow2(path):
     """Make a qcow2 of a raw image, for what needs one (internal snapshots); return its path."""
     output = pathlib.Path(path).with_suffix('.qcow2')
@@ -70,8 +76,8 @@ def to_qcow2(path):
 
 def domain_xml(name, disk=None, *, uuid=None, kind=None, memory=32, vcpus=1, disk_format=None, on_poweroff='destroy',
                on_reboot='restart', on_crash='destroy', panic=False, title=None, extra_devices='', error_policy=None,
-               pm=True, machine='pc', disk_bus='virtio'):
-    """Return the XML of a domain that boots `disk`."""
+               pm=True, machine='pc', disk_bus='virtio', rom=None):
+    """Return the XML of a domain that boots `disk`, or that begins with `rom`."""
     kind = kind or ('kvm' if kvm() else 'qemu')
     uuid = uuid or str(uuids.uuid4())
     devices = []
@@ -82,6 +88,7 @@ def domain_xml(name, disk=None, *, uuid=None, kind=None, memory=32, vcpus=1, dis
         target = 'vda' if disk_bus == 'virtio' else 'hda'
         devices.append(f"<disk type='file' device='disk'><driver name='qemu' type='{disk_format}'{policy}/>"
                        f"<source file={quoteattr(str(disk))}/><target dev='{target}' bus='{disk_bus}'/></disk>")
+    loader = f"<loader type='rom'>{escape(str(rom))}</loader>" if rom else ''
     if panic:
         devices.append("<panic model='isa'/>")
     devices.append(extra_devices)
@@ -91,7 +98,7 @@ def domain_xml(name, disk=None, *, uuid=None, kind=None, memory=32, vcpus=1, dis
   {f'<title>{escape(title)}</title>' if title else ''}
   <memory unit='MiB'>{memory}</memory>
   <vcpu>{vcpus}</vcpu>
-  <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
+  <os><type arch='x86_64' machine='{machine}'>hvm</type>{loader}</os>
   <features><acpi/></features>
   <on_poweroff>{on_poweroff}</on_poweroff>
   <on_reboot>{on_reboot}</on_reboot>

@@ -263,10 +263,10 @@ class Guest:
         self.fill = fill
         self.data = images / f'{name}-data.qcow2'
         make_qcow2(self.data, data)
-        boot = guests.fill_image(images, fill * MIB, loop) if fill else guests.image(images, guests.IDLE)
+        rom = guests.fill_rom(images, fill * MIB, loop) if fill else None
         disk = (f"<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='{self.data}'/>"
                 "<target dev='vdb' bus='virtio'/></disk>")
-        xml = guests.domain_xml(name, boot, uuid=self.uuid, memory=fill + 32 if fill else 32, extra_devices=disk)
+        xml = guests.domain_xml(name, guests.image(images, guests.IDLE), rom=rom, uuid=self.uuid, memory=fill + 32 if fill else 32, extra_devices=disk)
         hypervisor.do((hypervisor.path, 'Connection'), 'DefineDomain', xml)
         self.do('Start')
         if fill:
