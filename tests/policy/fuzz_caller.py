@@ -1,6 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Somebody who calls whatever there is, with whatever comes to his mind: ADDRESS PATHS SEED COUNT [avoid,…]."""
+"""
+Somebody who calls whatever there is, with whatever comes to his mind: ADDRESS PATHS SEED COUNT AVOID,… [HIDDEN].
+
+What is below HIDDEN he may not see; he says where he did.
+"""
 
 import collections
 import json
@@ -23,7 +27,8 @@ NUMBERS = [0, 1, 2, 3, 255, 256, 1 << 15, (1 << 31) - 1]
 
 
 class Fuzz:
-    def __init__(self, address, paths, seed):
+    def __init__(self, address, paths, seed, hidden=None):
+        self.hidden = hidden
         self.random = random.Random(seed)
         self.bus = Gio.DBusConnection.new_for_address_sync(
             address, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT |
@@ -34,9 +39,17 @@ class Fuzz:
         self.said = collections.Counter()
         self.waiting = 0
 
+    @staticmethod
+    def kind(path):
+        return path.split('/')[3:6:2]
+
     def introspect(self, paths):
         found = []
         for path in paths:
+            if self.hidden and path.startswith(self.hidden):
+                # as if somebody had told him
+                found += [(path, *rest) for rest in sorted({m[1:] for m in found if self.kind(m[0]) == self.kind(path)})]
+                continue
             xml, = self.bus.call_sync(NAME, path, 'org.freedesktop.DBus.Introspectable', 'Introspect', None, None, 0, 30000,
                                       None).unpack()
             for interface in ET.fromstring(xml).findall('interface'):
@@ -125,20 +138,29 @@ class Fuzz:
             self.bus.send_message(message, Gio.DBusSendMessageFlags.NONE)
             return
         self.waiting += 1
-        self.bus.send_message_with_reply(message, Gio.DBusSendMessageFlags.NONE, 60000, None, self.done)
+        self.bus.send_message_with_reply(message, Gio.DBusSendMessageFlags.NONE, 60000, None, self.done, message)
 
-    def done(self, bus, result):
+    def leaks(self, call, reply):
+        """Is this an answer about what is hidden?"""
+        if not self.hidden or reply.get_error_name() or call.get_interface() == 'org.freedesktop.DBus.Peer':
+            return False
+        body = reply.get_body()
+        return call.get_path().startswith(self.hidden) or (body is not None and self.hidden in body.print_(False))
+
+    def done(self, bus, result, call):
         self.waiting -= 1
         try:
             reply = bus.send_message_with_reply_finish(result)
             self.said[reply.get_error_name() or 'answered'] += 1
+            if self.leaks(call, reply):
+                self.said[f'leak: {call.get_interface()}.{call.get_member()} of {call.get_path()}'] += 1
         except GLib.Error as error:
             self.said[f'local: {error.message}'] += 1
 
 
 def main():
     address, paths, seed, count, avoid = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5].split(',')
-    fuzz = Fuzz(address, paths, seed)
+    fuzz = Fuzz(address, paths, seed, *sys.argv[6:7])
     context = GLib.MainContext.default()
     for _ in range(count):
         fuzz.one(avoid)
