@@ -706,6 +706,7 @@ static void attach_close(struct driver_connection *c)
 	DL_FOREACH_SAFE(c->listings, l, tmp)
 	free(l);
 	attach_watch_free(c->watch);
+	chores_close(c->env.chores);
 	driver_host_unref(c->env.host);
 	sd_event_unref(c->env.event);
 	free(c->directory);
@@ -747,6 +748,8 @@ static int attach_open(const char *uri, struct driver_host *host, struct driver_
 	c->env.event = sd_event_ref(driver_host_event(host));
 	c->env.clock = driver_host_clock(host);
 	r = attach_parse_uri(uri, &c->directory, &c->only, f);
+	if (r == 0)
+		r = chores_new(c->env.event, &c->env.chores);
 	if (r != 0)
 		return r;
 	r = attach_watch_new(c->env.event, c->directory, &watch_ops, c, &c->watch, &why);

@@ -371,7 +371,7 @@ static void add_graphics(struct args *a, const struct vm_run *run, const struct 
 
 /* ---- the rest ----------------------------------------------------------------------------------------------- */
 
-static void add_small_devices(struct args *a, const struct vm *vm)
+static void add_small_devices(struct args *a, const struct vm *vm, const struct vm_run *run)
 {
 	struct json_object *o;
 	char id[32];
@@ -398,11 +398,18 @@ static void add_small_devices(struct args *a, const struct vm *vm)
 		set_s(o, "rng", "objrng0");
 		add_json(a, "-device", o);
 	}
-	if (vm->tpm_path) {
-		_cleanup_(freep) char *quoted = quote(vm->tpm_path);
+	if (vm->tpm_path || vm->tpm_emulator) {
+		_cleanup_(freep) char *quoted = quote(vm->tpm_emulator ? run->directory : vm->tpm_path);
 
+		if (vm->tpm_emulator) {
+			add(a, "-chardev");
+			addf(a, "socket,id=chrtpm,path=%s/tpm", quoted ? quoted : "");
+		}
 		add(a, "-tpmdev");
-		addf(a, "passthrough,id=tpm-tpm0,path=%s", quoted ? quoted : "");
+		if (vm->tpm_emulator)
+			add(a, "emulator,id=tpm-tpm0,chardev=chrtpm");
+		else
+			addf(a, "passthrough,id=tpm-tpm0,path=%s", quoted ? quoted : "");
 		o = device(vm->tpm_model, "tpm0");
 		set_s(o, "tpmdev", "tpm-tpm0");
 		add_json(a, "-device", o);
@@ -513,6 +520,25 @@ void vm_command_free(char **argv)
 	free(argv);
 }
 
+char **vm_tpm_command(const struct vm *vm, int socket_fd)
+{
+	struct args a = {0};
+
+	add(&a, "/usr/bin/swtpm");
+	add(&a, "socket");
+	add(&a, "--ctrl");
+	addf(&a, "type=unixio,fd=%d", socket_fd);
+	/* It ends when QEMU hangs up, however QEMU ends. */
+	add(&a, "--terminate");
+	if (!vm->tpm_old)
+		add(&a, "--tpm2");
+	if (a.failed) {
+		vm_command_free(a.v);
+		return NULL;
+	}
+	return a.v;
+}
+
 int vm_command(const struct vm *vm, const struct vm_run *run, char ***ret, struct failure *f)
 {
 	_cleanup_(freep) char *emulator = NULL, *code = NULL, *vars = NULL, *template = NULL, *name = quote(vm->name);
@@ -596,7 +622,7 @@ int vm_command(const struct vm *vm, const struct vm_run *run, char ***ret, struc
 		add_graphics(&a, run, &vm->graphics[i]);
 	if (vm->video)
 		add_json(&a, "-device", device(vm->video, "video0"));
-	add_small_devices(&a, vm);
+	add_small_devices(&a, vm, run);
 	if (a.failed || !name) {
 		vm_command_free(a.v);
 		return -ENOMEM;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <json-c/json.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -139,6 +140,14 @@ int files_remove_directory(const char *directory)
 	return r;
 }
 
+void files_unlink(const char *directory, const char *file)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s/%s", directory, file) < (int)sizeof(path))
+		(void)unlink(path);
+}
+
 bool files_has(const char *directory, const char *file)
 {
 	char path[PATH_MAX];
@@ -187,37 +196,49 @@ int files_lock(const char *directory, const char *file, int *ret)
 
 int files_next_run(const char *directory, int *ret)
 {
+	static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
 	_cleanup_(freep) char *text = NULL;
 	char next[24];
 	long n = 1;
-	int r = files_read(directory, "next-run", &text);
+	int r;
 
-	if (r < 0 && r != -ENOENT)
-		return r;
+	/* Each number once, whichever worker comes first. */
+	pthread_mutex_lock(&counting);
+	r = files_read(directory, "next-run", &text);
+	if (r == -ENOENT)
+		r = 0;
 	if (text)
 		n = strtol(text, NULL, 10);
 	if (n < 1 || n >= INT_MAX)
 		n = 1;
 	snprintf(next, sizeof(next), "%ld\n", n + 1);
-	r = files_write(directory, "next-run", next, false);
+	if (r == 0)
+		r = files_write(directory, "next-run", next, false);
+	pthread_mutex_unlock(&counting);
 	if (r == 0)
 		*ret = (int)n;
 	return r;
 }
 
-int files_save_state(struct domain *d, const char *phase, bool sync)
+int files_write_state(const char *directory, int run, const char *phase, const char *word, pid_t pid)
 {
 	struct json_object *o = json_object_new_object();
 	int r;
 
-	json_object_object_add(o, "run", json_object_new_int(d->run));
+	json_object_object_add(o, "run", json_object_new_int(run));
 	json_object_object_add(o, "phase", json_object_new_string(phase));
-	json_object_object_add(o, "word",
-		json_object_new_string(d->phase == RUN_UP && d->guest ? d->guest->running_word : d->word));
-	json_object_object_add(o, "pid", json_object_new_int(d->pid));
-	r = files_write(d->directory, "state", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), sync);
+	json_object_object_add(o, "word", json_object_new_string(word));
+	json_object_object_add(o, "pid", json_object_new_int(pid));
+	/* Not synced, as all that is of a run: no run survives a power cut. */
+	r = files_write(directory, "state", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), false);
 	json_object_put(o);
 	return r;
+}
+
+int files_save_state(struct domain *d, const char *phase)
+{
+	return files_write_state(d->directory, d->run, phase, d->phase == RUN_UP && d->guest ? d->guest->running_word : d->word,
+		d->pid);
 }
 
 void files_load_state(const char *directory, int *run, char *phase, char *word, pid_t *pid)
@@ -236,13 +257,12 @@ void files_load_state(const char *directory, int *run, char *phase, char *word, 
 }
 
 /* Does that process have the lock's file open where we put it? */
-static bool holds(pid_t pid, const struct stat *lock)
+static bool holds(pid_t pid, const struct stat *lock, const int numbers[2])
 {
-	static const int numbers[] = {PROCESS_LOCK_FD, SERVICE_LOCK_FD};
 	char path[64];
 	struct stat st;
 
-	for (size_t i = 0; i < ELEMENTS(numbers) && pid > 0; i++) {
+	for (size_t i = 0; i < 2 && pid > 0; i++) {
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, numbers[i]);
 		if (stat(path, &st) == 0 && st.st_dev == lock->st_dev && st.st_ino == lock->st_ino)
 			return true;
@@ -250,17 +270,20 @@ static bool holds(pid_t pid, const struct stat *lock)
 	return false;
 }
 
-static int take_holder(pid_t pid, const struct stat *lock, pid_t *ret_pid, int *ret_pidfd)
+static const int qemu_numbers[2] = {PROCESS_LOCK_FD, SERVICE_LOCK_FD};
+static const int tpm_numbers[2] = {PROCESS_TPM_LOCK_FD, SERVICE_TPM_LOCK_FD};
+
+static int take_holder(pid_t pid, const struct stat *lock, const int numbers[2], pid_t *ret_pid, int *ret_pidfd)
 {
 	int fd;
 
-	if (!holds(pid, lock))
+	if (!holds(pid, lock, numbers))
 		return -ESRCH;
 	fd = pidfd_open(pid, 0);
 	if (fd < 0)
 		return -errno;
 	/* Only now is it sure that the descriptor is of the process that holds it. */
-	if (!holds(pid, lock)) {
+	if (!holds(pid, lock, numbers)) {
 		close(fd);
 		return -ESRCH;
 	}
@@ -269,34 +292,51 @@ static int take_holder(pid_t pid, const struct stat *lock, pid_t *ret_pid, int *
 	return 0;
 }
 
-int files_lock_holder(const char *directory, pid_t hint, pid_t *ret_pid, int *ret_pidfd)
+static int stat_lock(const char *directory, struct stat *ret)
 {
-	_cleanup_(freep) char *text = NULL;
 	char path[PATH_MAX];
-	struct stat lock;
-	struct dirent *e;
-	DIR *d;
-	int r;
 
 	if (snprintf(path, sizeof(path), "%s/lock", directory) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
-	if (stat(path, &lock) < 0)
-		return -errno;
-	r = take_holder(hint, &lock, ret_pid, ret_pidfd);
-	if (r == 0)
-		return 0;
-	if (files_read(directory, "pid", &text) == 0) {
-		r = take_holder((pid_t)strtol(text, NULL, 10), &lock, ret_pid, ret_pidfd);
-		if (r == 0)
-			return 0;
-	}
-	d = opendir("/proc");
+	return stat(path, ret) < 0 ? -errno : 0;
+}
+
+static int find_holder(const struct stat *lock, const int numbers[2], pid_t *ret_pid, int *ret_pidfd)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	int r = -ESRCH;
+
 	if (!d)
 		return -errno;
-	r = -ESRCH;
 	while (r < 0 && (e = readdir(d)))
 		if (e->d_name[0] >= '1' && e->d_name[0] <= '9')
-			r = take_holder((pid_t)strtol(e->d_name, NULL, 10), &lock, ret_pid, ret_pidfd);
+			r = take_holder((pid_t)strtol(e->d_name, NULL, 10), lock, numbers, ret_pid, ret_pidfd);
 	closedir(d);
 	return r;
+}
+
+int files_lock_holder(const char *directory, pid_t hint, pid_t *ret_pid, int *ret_pidfd)
+{
+	_cleanup_(freep) char *text = NULL;
+	struct stat lock;
+	int r = stat_lock(directory, &lock);
+
+	if (r < 0)
+		return r;
+	if (take_holder(hint, &lock, qemu_numbers, ret_pid, ret_pidfd) == 0)
+		return 0;
+	if (files_read(directory, "pid", &text) == 0 &&
+		take_holder((pid_t)strtol(text, NULL, 10), &lock, qemu_numbers, ret_pid, ret_pidfd) == 0)
+		return 0;
+	return find_holder(&lock, qemu_numbers, ret_pid, ret_pidfd);
+}
+
+int files_tpm_holder(const char *directory, int *ret_pidfd)
+{
+	struct stat lock;
+	pid_t pid;
+	int r = stat_lock(directory, &lock);
+
+	return r < 0 ? r : find_holder(&lock, tpm_numbers, &pid, ret_pidfd);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "drivers/driver.h"
+#include "chores.h"
 #include "qmp.h"
 #include "util/clock.h"
 
@@ -23,6 +24,7 @@ struct guest_env {
 	struct driver_host *host; /* a reference */
 	sd_event *event;	  /* a reference */
 	struct clock *clock;	  /* borrowed */
+	struct chores *chores;	  /* owned by whoever has the environment */
 };
 
 enum waited { WAITED_SEEN, WAITED_TIMEOUT, WAITED_DOWN };

@@ -55,9 +55,10 @@ static void undo(struct guest_job *j)
 		return;
 	j->stage = JOB_UNDOING;
 	if (j->fd >= 0) {
-		close(j->fd);
-		j->fd = -1;
+		/* Quick, as long as it is open. */
 		saved_abandon(path_of(j));
+		chores_close_fd(j->g->env->chores, j->fd);
+		j->fd = -1;
 	}
 	if (j->cancelled) {
 		failure_clear(&j->why);
@@ -208,12 +209,84 @@ static void on_stopped(struct qmp *q, const struct qmp_reply *reply, void *userd
 	}
 }
 
+/* ---- the file ----------------------------------------------------------------------------------------------- */
+
+struct opening {
+	struct guest_job *j; /* NULL: it has ended */
+	char *path, *xml;
+	bool running, stop;
+	int error, fd;
+	struct failure f;
+};
+
+static void opening_work(void *data)
+{
+	struct opening *o = data;
+
+	o->error = saved_begin(o->path, o->xml, o->running, &o->fd, &o->f);
+}
+
+static void opening_drop(void *data)
+{
+	struct opening *o = data;
+
+	if (o->fd >= 0) {
+		saved_abandon(o->path);
+		close(o->fd);
+	}
+	failure_clear(&o->f);
+	free(o->path);
+	free(o->xml);
+	free(o);
+}
+
+static void on_opened(void *data)
+{
+	struct opening *o = data;
+	struct guest_job *j = o->j;
+	bool stop = o->stop;
+	int error = o->error;
+
+	if (j) {
+		j->opening = NULL;
+		j->fd = o->fd;
+		o->fd = -1;
+		if (error > 0) {
+			j->why = o->f;
+			o->f = (struct failure){0};
+		}
+	}
+	opening_drop(o);
+	if (!j)
+		return;
+	if (error != 0)
+		qjob_end(j);
+	else if (j->cancelled)
+		undo(j);
+	else if (!j->g->qmp)
+		qjob_fail(j, VIREO_INVALID_STATE, "the domain is not running");
+	else if (!stop) {
+		const struct qmp_reply good = {.status = QMP_OK};
+
+		on_stopped(j->g->qmp, &good, j);
+	} else if (!qjob_execute(j, "stop", NULL, on_stopped))
+		undo(j);
+}
+
+void qjob_save_orphan(struct guest_job *j)
+{
+	if (j->opening)
+		j->opening->j = NULL;
+	j->opening = NULL;
+}
+
 static void begin(struct guest_job *j, const struct seen *s)
 {
 	_cleanup_(freep) char *own = NULL;
 	const char *xml = vdict_s(j->request->options, "xml", NULL);
 	bool running = (j->was_running && !option(j, "paused")) || option(j, "running");
 	bool live = !is_save(j) && option(j, "live");
+	struct opening *o;
 
 	if (!path_of(j) || path_of(j)[0] != '/') {
 		qjob_fail(j, VIREO_INVALID_ARGS, "'%s' is not an absolute path", path_of(j) ? path_of(j) : "");
@@ -231,19 +304,21 @@ static void begin(struct guest_job *j, const struct seen *s)
 	j->head = !j->memory_only;
 	if (j->head && !xml)
 		xml = own = j->g->ops->xml ? j->g->ops->xml(j->g) : NULL;
-	if (saved_begin(path_of(j), j->head ? xml ? xml : "" : NULL, running, &j->fd, &j->why) != 0) {
-		qjob_end(j);
+	o = calloc(1, sizeof(*o));
+	if (o) {
+		*o = (struct opening){.j = j, .fd = -1, .path = strdup(path_of(j)), .running = running,
+			.stop = j->was_running && !live && !j->memory_only};
+		/* A dump of memory has no head. */
+		o->xml = j->head ? strdup(xml ? xml : "") : NULL;
+	}
+	if (!o || !o->path || (j->head && !o->xml) ||
+		chores_run(j->g->env->chores, opening_work, on_opened, opening_drop, o) < 0) {
+		if (o)
+			opening_drop(o);
+		qjob_fail(j, VIREO_NO_MEMORY, "out of memory");
 		return;
 	}
-	/* A dump of memory stops the guest itself. */
-	if (j->was_running && !live && !j->memory_only) {
-		if (!qjob_execute(j, "stop", NULL, on_stopped))
-			undo(j);
-	} else {
-		const struct qmp_reply good = {.status = QMP_OK};
-
-		on_stopped(j->g->qmp, &good, j);
-	}
+	j->opening = o;
 }
 
 static void save_event(struct guest_job *j, const char *name, struct json_object *data)

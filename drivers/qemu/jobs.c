@@ -17,11 +17,11 @@
 static void qjob_free(struct guest_job *j)
 {
 	timer_clear(&j->timer);
+	qjob_save_orphan(j);
 	sd_event_source_disable_unref(j->syncer);
 	if (j->syncer_fd >= 0)
 		close(j->syncer_fd);
-	if (j->fd >= 0)
-		close(j->fd);
+	chores_close_fd(j->g->env->chores, j->fd);
 	request_free(j->request);
 	failure_clear(&j->why);
 	free(j->id);

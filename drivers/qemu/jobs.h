@@ -51,6 +51,7 @@ struct guest_job {
 	/* save, dump */
 	int fd;
 	bool head; /* the file has one */
+	struct opening *opening; /* a worker makes the file */
 	bool memory_only;
 	sd_event_source *syncer;
 	int syncer_fd;
@@ -67,6 +68,8 @@ struct guest_job {
 
 /* jobs-save.c, jobs-block.c */
 extern const struct qjob_type qjob_save, qjob_dump, qjob_block;
+/* The job ends: a file that is just being made is not wanted any more. */
+void qjob_save_orphan(struct guest_job *j);
 
 /* Every event comes here first. */
 void guest_job_event(struct guest *g, const char *name, struct json_object *data);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "change.h"
 #include "jobs.h"
 #include "pool.h"
 #include "run.h"
@@ -47,24 +48,9 @@ static void refuse_failure(struct driver_connection *c, struct request *r, int e
 	env_post_result_full(&c->env, r, &result);
 }
 
-static struct domain *domain_new(struct driver_connection *c, sd_id128_t uuid)
-{
-	struct domain *d = calloc(1, sizeof(*d));
-	char text[SD_ID128_UUID_STRING_MAX];
-
-	if (!d || asprintf(&d->directory, "%s/%s", c->directory, sd_id128_to_uuid_string(uuid, text)) < 0) {
-		free(d);
-		return NULL;
-	}
-	d->c = c;
-	d->uuid = uuid;
-	d->pidfd = d->incoming = -1;
-	DL_APPEND(c->domains, d);
-	return d;
-}
-
 /*
- * Who is meant by a description: a domain that is there (*ret), nobody yet (NULL), or one cannot tell. true: go on.
+ * Who is meant by a description: a domain that is there (*ret), nobody yet (NULL), or one cannot tell. true: go on. What is
+ * being changed just now can be anything in a moment: then the request waits for that.
  */
 static bool find_meant(struct driver_connection *c, struct request *r, const struct vm *vm, struct domain **ret)
 {
@@ -72,6 +58,10 @@ static bool find_meant(struct driver_connection *c, struct request *r, const str
 	char uuid[SD_ID128_UUID_STRING_MAX];
 
 	*ret = by_uuid;
+	if (by_uuid && by_uuid->changing) {
+		domain_wait(by_uuid, r);
+		return false;
+	}
 	if (by_name && by_name != by_uuid) {
 		env_post_result(&c->env, r, VIREO_ALREADY_EXISTS, "A domain called '%s' is there already, with the UUID %s.", vm->name,
 			sd_id128_to_uuid_string(by_name->uuid, uuid));
@@ -87,14 +77,44 @@ static bool find_meant(struct driver_connection *c, struct request *r, const str
 
 /* ---- descriptions ------------------------------------------------------------------------------------------- */
 
+/* k->vm is the description now. */
+static void take_config(struct change *k)
+{
+	struct domain *d = k->d;
+
+	vm_free(d->config);
+	free(d->config_text);
+	free(TAKE(d->pending));
+	d->config = TAKE(k->vm);
+	d->config_text = TAKE(k->text);
+}
+
+static void on_defined(struct change *k, int error)
+{
+	struct domain *d = k->d;
+	struct result result = {.kind = KIND_DOMAIN, .uuid = d->uuid};
+	bool was = d->config != NULL;
+
+	if (error < 0) {
+		refuse_failure(d->c, k->r, error, NULL);
+		free(TAKE(d->pending));
+		if (!was && d->phase == RUN_OFF)
+			domain_forget(d);
+		return;
+	}
+	take_config(k);
+	/* Its run may have ended meanwhile, and with it a transient domain. */
+	d->forgotten = false;
+	domain_tell(d, CAUSE_DEFINED, was ? "updated" : "added", k->r, &result);
+}
+
 static void op_define(struct driver_connection *c, struct request *r)
 {
 	_cleanup_(vm_freep) struct vm *vm = NULL;
 	_cleanup_(freep) char *text = NULL;
-	struct result result = {.kind = KIND_DOMAIN};
 	struct failure f = {0};
+	struct change *k;
 	struct domain *d;
-	bool was;
 	int e = vm_parse(r->text ? r->text : "", &vm, &text, &f);
 
 	if (e != 0) {
@@ -103,31 +123,56 @@ static void op_define(struct driver_connection *c, struct request *r)
 	}
 	if (!find_meant(c, r, vm, &d))
 		return;
-	was = d != NULL;
-	if (!d)
+	if (!d) {
 		d = domain_new(c, vm->uuid);
-	e = d ? files_make_directory(d->directory) : -ENOMEM;
-	if (e == 0)
-		e = files_write(d->directory, "domain.xml", text, true);
-	if (e < 0) {
-		if (d && !was)
+		if (!d || !(d->pending = strdup(vm->name))) {
+			if (d)
+				domain_free(d);
+			refuse_failure(c, r, -ENOMEM, &f);
+			return;
+		}
+		DL_APPEND(c->domains, d);
+	}
+	k = change_new(d, r, on_defined);
+	if (!k) {
+		if (!d->config && d->phase == RUN_OFF)
 			domain_forget(d);
-		refuse_failure(c, r, e, &f);
 		return;
 	}
-	was = d->config != NULL;
-	vm_free(d->config);
-	free(d->config_text);
-	d->config = TAKE(vm);
-	d->config_text = TAKE(text);
-	result.uuid = d->uuid;
-	domain_tell(d, CAUSE_DEFINED, was ? "updated" : "added", r, &result);
+	k->make_directory = true;
+	k->vm = TAKE(vm);
+	k->text = TAKE(text);
+	change_step(k, "domain.xml", k->text);
+	change_run(k);
+}
+
+static void on_undefined(struct change *k, int error)
+{
+	struct domain *d = k->d;
+
+	if (error < 0) {
+		refuse_failure(d->c, k->r, error, NULL);
+		return;
+	}
+	d->autostart = d->managed_save = false;
+	if (d->phase == RUN_OFF) {
+		/* The report has its name. */
+		d->live = TAKE(d->config);
+		free(TAKE(d->config_text));
+		domain_tell(d, CAUSE_UNDEFINED, "removed", k->r, NULL);
+		d->removed = k->remove_directory;
+		domain_forget(d);
+		return;
+	}
+	vm_free(TAKE(d->config));
+	free(TAKE(d->config_text));
+	domain_tell(d, CAUSE_UNDEFINED, "removed", k->r, NULL);
 }
 
 static void op_undefine(struct driver_connection *c, struct domain *d, struct request *r)
 {
-	bool elsewhere = d->config && d->config->nvram && access(d->config->nvram, F_OK) == 0;
-	int e;
+	bool elsewhere = d->config && d->config->nvram;
+	struct change *k;
 
 	if (!d->config) {
 		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
@@ -147,29 +192,35 @@ static void op_undefine(struct driver_connection *c, struct domain *d, struct re
 		refuse(c, r, VIREO_INVALID_STATE, "the domain has firmware variables; option nvram deletes them, keep-nvram keeps them");
 		return;
 	}
+	if (files_has(d->directory, TPM_STATE) && !vdict_b(r->options, "tpm", false)) {
+		refuse(c, r, vdict_b(r->options, "keep-tpm", false) ? VIREO_NOT_SUPPORTED : VIREO_INVALID_STATE,
+			"the domain has the state of its TPM in its directory; option tpm deletes it");
+		return;
+	}
+	k = change_new(d, r, on_undefined);
+	if (!k)
+		return;
 	/* This one file is what makes it persistent. */
-	e = files_remove(d->directory, "domain.xml");
-	if (e < 0) {
-		refuse_failure(c, r, e, NULL);
-		return;
-	}
-	if (elsewhere && vdict_b(r->options, "nvram", false) && unlink(d->config->nvram) < 0)
-		log_warning("%s cannot be removed: %s", d->config->nvram, strerror(errno));
-	(void)files_remove(d->directory, "autostart");
-	(void)files_remove(d->directory, "save");
-	d->autostart = d->managed_save = false;
-	if (d->phase == RUN_OFF) {
-		struct vm *config = TAKE(d->config);
+	change_step(k, "domain.xml", NULL);
+	change_step(k, "autostart", NULL);
+	change_step(k, "save", NULL);
+	if (elsewhere && vdict_b(r->options, "nvram", false))
+		k->path = strdup(d->config->nvram);
+	k->remove_directory = d->phase == RUN_OFF;
+	change_run(k);
+}
 
-		/* The report has its name. */
-		d->live = config;
-		domain_tell(d, CAUSE_UNDEFINED, "removed", r, NULL);
-		domain_forget(d);
+static void on_config_changed(struct change *k, int error)
+{
+	struct domain *d = k->d;
+
+	if (error < 0) {
+		free(TAKE(d->pending));
+		refuse_failure(d->c, k->r, error, NULL);
 		return;
 	}
-	vm_free(TAKE(d->config));
-	free(TAKE(d->config_text));
-	domain_tell(d, CAUSE_UNDEFINED, "removed", r, NULL);
+	take_config(k);
+	domain_tell(d, CAUSE_DEFINED, k->reason, k->r, NULL);
 }
 
 /* Replace the persistent description; ends the request. */
@@ -179,24 +230,29 @@ static void change_config(struct driver_connection *c, struct domain *d, struct 
 	_cleanup_(freep) char *changed = NULL, *text = NULL;
 	_cleanup_(vm_freep) struct vm *vm = NULL;
 	struct failure f = {0};
+	struct change *k;
 	int e = -ENOMEM;
 
 	changed = vm_text_change(d->config_text, name, memory, current_memory, vcpus);
 	if (changed)
 		e = vm_parse(changed, &vm, &text, &f);
-	if (e == 0)
-		e = files_write(d->directory, "domain.xml", text, true);
 	if (e != 0) {
 		if (e > 0)
 			f.error = VIREO_INVALID_ARGS;
 		refuse_failure(c, r, e, &f);
 		return;
 	}
-	vm_free(d->config);
-	free(d->config_text);
-	d->config = TAKE(vm);
-	d->config_text = TAKE(text);
-	domain_tell(d, CAUSE_DEFINED, reason, r, NULL);
+	k = change_new(d, r, on_config_changed);
+	if (!k)
+		return;
+	/* Taken from now on, so that nobody else gets it meanwhile. */
+	if (name)
+		d->pending = strdup(name);
+	k->vm = TAKE(vm);
+	k->text = TAKE(text);
+	k->reason = reason;
+	change_step(k, "domain.xml", k->text);
+	change_run(k);
 }
 
 static void op_rename(struct driver_connection *c, struct domain *d, struct request *r)
@@ -212,21 +268,31 @@ static void op_rename(struct driver_connection *c, struct domain *d, struct requ
 	change_config(c, d, r, r->text, 0, 0, 0, "renamed");
 }
 
+static void on_autostart(struct change *k, int error)
+{
+	if (error < 0) {
+		refuse_failure(k->d->c, k->r, error, NULL);
+		return;
+	}
+	k->d->autostart = k->flag;
+	domain_tell(k->d, CAUSE_NONE, NULL, k->r, NULL);
+}
+
 static void op_autostart(struct driver_connection *c, struct domain *d, struct request *r)
 {
-	int e;
+	struct change *k;
+	bool on = r->flag;
 
 	if (!d->config) {
 		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
 		return;
 	}
-	e = r->flag ? files_write(d->directory, "autostart", "", true) : files_remove(d->directory, "autostart");
-	if (e < 0) {
-		refuse_failure(c, r, e, NULL);
+	k = change_new(d, r, on_autostart);
+	if (!k)
 		return;
-	}
-	d->autostart = r->flag;
-	domain_tell(d, CAUSE_NONE, NULL, r, NULL);
+	k->flag = on;
+	change_step(k, "autostart", on ? "" : NULL);
+	change_run(k);
 }
 
 /* live and config as the contract has them. true: the running one is meant. */
@@ -308,17 +374,32 @@ static void op_get_xml(struct driver_connection *c, struct domain *d, struct req
 
 /* ---- starting ----------------------------------------------------------------------------------------------- */
 
+static void on_save_discarded(struct change *k, int error)
+{
+	struct domain *d = k->d;
+
+	if (error < 0) {
+		refuse_failure(d->c, k->r, error, NULL);
+		return;
+	}
+	d->managed_save = false;
+	domain_start_kept(d, k->r, vdict_b(k->r->options, "paused", false));
+}
+
 static void op_start(struct driver_connection *c, struct domain *d, struct request *r)
 {
 	if (d->phase != RUN_OFF) {
 		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
 		return;
 	}
-	if (vdict_b(r->options, "reset-nvram", false))
-		(void)files_remove(d->directory, "nvram.fd");
-	if (vdict_b(r->options, "force-boot", false)) {
-		(void)files_remove(d->directory, "save");
-		d->managed_save = false;
+	if (d->managed_save && vdict_b(r->options, "force-boot", false)) {
+		struct change *k = change_new(d, r, on_save_discarded);
+
+		if (!k)
+			return;
+		change_step(k, "save", NULL);
+		change_run(k);
+		return;
 	}
 	domain_start_kept(d, r, vdict_b(r->options, "paused", false));
 }
@@ -343,13 +424,11 @@ static void op_create(struct driver_connection *c, struct request *r)
 	}
 	if (!d) {
 		d = domain_new(c, vm->uuid);
-		e = d ? files_make_directory(d->directory) : -ENOMEM;
-		if (e < 0) {
-			if (d)
-				domain_forget(d);
-			refuse_failure(c, r, e, &f);
+		if (!d) {
+			refuse_failure(c, r, -ENOMEM, &f);
 			return;
 		}
+		DL_APPEND(c->domains, d);
 	}
 	d->live = TAKE(vm);
 	d->live_text = TAKE(text);
@@ -362,57 +441,89 @@ static bool stays_paused(const struct request *r, bool was_running)
 	return vdict_b(r->options, "paused", false) || (!was_running && !vdict_b(r->options, "running", false));
 }
 
-static void op_restore(struct driver_connection *c, struct request *r)
+struct restoring {
+	struct saved_opening o; /* first */
+	struct driver_connection *c;
+	struct request *r;
+};
+
+static void restoring_drop(void *data)
+{
+	struct restoring *k = data;
+
+	request_free(k->r);
+	saved_opening_clear(&k->o);
+	free(k);
+}
+
+static void restore(struct restoring *k)
 {
 	_cleanup_(vm_freep) struct vm *vm = NULL, *own = NULL;
-	_cleanup_(freep) char *xml = NULL, *text = NULL;
+	_cleanup_(freep) char *text = NULL;
+	struct driver_connection *c = k->c;
+	struct request *r = TAKE(k->r);
 	const char *other = vdict_s(r->options, "xml", NULL);
-	struct failure f = {0};
-	bool running = false;
+	struct failure f = k->o.f;
 	struct domain *d;
-	int fd = -1, e;
+	int e = k->o.error;
 
-	if (!r->text || r->text[0] != '/') {
-		refuse(c, r, VIREO_INVALID_ARGS, "the file is not an absolute path");
-		return;
-	}
-	e = saved_open(r->text, &fd, &xml, &running, &f);
+	k->o.f = (struct failure){0};
 	if (e == 0)
-		e = vm_parse(other ? other : xml, &vm, &text, &f);
+		e = vm_parse(other ? other : k->o.xml, &vm, &text, &f);
 	if (e == 0 && other) {
-		e = vm_parse(xml, &own, NULL, &f);
+		e = vm_parse(k->o.xml, &own, NULL, &f);
 		if (e == 0 && !sd_id128_equal(own->uuid, vm->uuid))
 			e = failure_set(&f, VIREO_INVALID_XML, "The description is of another domain than the file.");
 	}
 	if (e != 0) {
-		if (fd >= 0)
-			close(fd);
 		refuse_failure(c, r, e, &f);
 		return;
 	}
-	if (!find_meant(c, r, vm, &d)) {
-		close(fd);
+	if (!find_meant(c, r, vm, &d))
 		return;
-	}
 	if (d && d->phase != RUN_OFF) {
-		close(fd);
 		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
 		return;
 	}
 	if (!d) {
 		d = domain_new(c, vm->uuid);
-		e = d ? files_make_directory(d->directory) : -ENOMEM;
-		if (e < 0) {
-			close(fd);
-			if (d)
-				domain_forget(d);
-			refuse_failure(c, r, e, &f);
+		if (!d) {
+			refuse_failure(c, r, -ENOMEM, NULL);
 			return;
 		}
+		DL_APPEND(c->domains, d);
 	}
 	d->live = TAKE(vm);
 	d->live_text = TAKE(text);
-	domain_start(d, r, stays_paused(r, running), fd, false);
+	e = k->o.fd;
+	k->o.fd = -1;
+	domain_start(d, r, stays_paused(r, k->o.running), e, false);
+}
+
+static void on_opened(void *data)
+{
+	restore(data);
+	restoring_drop(data);
+}
+
+static void op_restore(struct driver_connection *c, struct request *r)
+{
+	struct restoring *k;
+
+	if (!r->text || r->text[0] != '/') {
+		refuse(c, r, VIREO_INVALID_ARGS, "the file is not an absolute path");
+		return;
+	}
+	k = calloc(1, sizeof(*k));
+	if (k)
+		*k = (struct restoring){.o = {.path = strdup(r->text), .fd = -1}, .c = c, .r = r};
+	if (!k || !k->o.path || chores_run(c->env.chores, saved_opening_work, on_opened, restoring_drop, k) < 0) {
+		refuse(c, r, VIREO_NO_MEMORY, "out of memory");
+		if (k) {
+			k->r = NULL;
+			restoring_drop(k);
+		}
+	}
 }
 
 static void op_managed_save(struct driver_connection *c, struct domain *d, struct request *r)
@@ -433,27 +544,57 @@ static void op_managed_save(struct driver_connection *c, struct domain *d, struc
 		guest_job_begin(d->guest, r);
 }
 
+static void on_save_removed(struct change *k, int error)
+{
+	if (error < 0) {
+		refuse_failure(k->d->c, k->r, error, NULL);
+		return;
+	}
+	k->d->managed_save = false;
+	domain_tell(k->d, CAUSE_NONE, NULL, k->r, NULL);
+}
+
 static void op_managed_save_remove(struct driver_connection *c, struct domain *d, struct request *r)
 {
-	int e;
+	struct change *k;
 
 	if (!d->managed_save) {
 		refuse(c, r, VIREO_INVALID_STATE, "the domain has no managed save");
 		return;
 	}
-	e = files_remove(d->directory, "save");
-	if (e < 0) {
-		refuse_failure(c, r, e, NULL);
+	k = change_new(d, r, on_save_removed);
+	if (!k)
 		return;
-	}
-	d->managed_save = false;
-	domain_tell(d, CAUSE_NONE, NULL, r, NULL);
+	change_step(k, "save", NULL);
+	change_run(k);
 }
 
 /* ---- the rest ----------------------------------------------------------------------------------------------- */
 
+/* What its files have to do with. */
+static bool touches_files(enum operation operation)
+{
+	switch (operation) {
+	case OP_DOMAIN_START:
+	case OP_DOMAIN_UNDEFINE:
+	case OP_DOMAIN_RENAME:
+	case OP_DOMAIN_SET_AUTOSTART:
+	case OP_DOMAIN_SET_MEMORY:
+	case OP_DOMAIN_SET_VCPUS:
+	case OP_DOMAIN_MANAGED_SAVE:
+	case OP_DOMAIN_MANAGED_SAVE_REMOVE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void operate_domain(struct driver_connection *c, struct domain *d, struct request *r)
 {
+	if (d->changing && touches_files(r->operation)) {
+		domain_wait(d, r);
+		return;
+	}
 	switch (r->operation) {
 	case OP_DOMAIN_START:
 		op_start(c, d, r);
@@ -532,8 +673,8 @@ void run_operate(struct driver_connection *c, struct request *r)
 	d = r->kind == KIND_DOMAIN ? run_find(c, r->uuid) : NULL;
 	if (r->kind == KIND_CONNECTION || r->kind == KIND_NETWORK)
 		refuse(c, r, VIREO_NOT_SUPPORTED, "this connection cannot do that");
-	else if (!d || (!d->config && d->phase == RUN_STARTING && r->operation != OP_DOMAIN_DESTROY))
-		/* One that is only being created does not exist yet. */
+	else if (!d || (!d->config && (d->phase == RUN_OFF || (d->phase == RUN_STARTING && r->operation != OP_DOMAIN_DESTROY))))
+		/* One that is only being created or defined does not exist yet. */
 		refuse(c, r, VIREO_NOT_FOUND, "there is no such domain");
 	else
 		operate_domain(c, d, r);

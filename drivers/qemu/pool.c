@@ -25,91 +25,6 @@
 /* So many changes at once are one. */
 #define QUIET (100 * USEC_PER_MSEC)
 
-static int watch(struct pool *p);
-
-/* ---- descriptions ------------------------------------------------------------------------------------------- */
-
-static int parse_target(struct failure *f, xmlNode *target, char **ret_path)
-{
-	int r = xml_check_attributes(f, target, "");
-
-	for (xmlNode *n = xml_first(target); n && r == 0; n = xml_next(n)) {
-		if (!xml_is(n, "path"))
-			return xml_refuse(f, n, "this element is not understood within <target>");
-		free(*ret_path);
-		*ret_path = xml_content(n);
-		if (!*ret_path || (*ret_path)[0] != '/')
-			return xml_refuse(f, n, "'%s' is not an absolute path", *ret_path ? *ret_path : "");
-	}
-	return r;
-}
-
-static int parse_root(struct failure *f, xmlNode *root, sd_id128_t *uuid, char **name, char **path)
-{
-	_cleanup_(freep) char *type = xml_attribute(root, "type");
-	int r = xml_check_attributes(f, root, "type");
-
-	if (r == 0 && (!type || strcmp(type, "dir") != 0))
-		r = xml_refuse(f, root, "its type '%s' is not supported; it can be: dir", type ? type : "");
-	for (xmlNode *n = xml_first(root); n && r == 0; n = xml_next(n)) {
-		_cleanup_(freep) char *text = xml_content(n);
-
-		if (xml_is(n, "name")) {
-			if (!text || !*text || strlen(text) > 255 || strpbrk(text, "/\n\r\t"))
-				return xml_refuse(f, n, "that is no name of a pool");
-			free(*name);
-			*name = utf8_dup(text);
-		} else if (xml_is(n, "uuid")) {
-			if (!text || sd_id128_from_string(text, uuid) < 0 || sd_id128_is_null(*uuid))
-				return xml_refuse(f, n, "'%s' is not a UUID", text ? text : "");
-		} else if (xml_is(n, "target"))
-			r = parse_target(f, n, path);
-		/* what describes a pool that is there */
-		else if (!xml_is(n, "capacity") && !xml_is(n, "allocation") && !xml_is(n, "available") &&
-			 !(xml_is(n, "source") && !xml_first(n)))
-			r = xml_refuse(f, n, "this element is not understood within <pool>");
-	}
-	if (r == 0 && !*name)
-		r = xml_refuse(f, root, "it has no <name>");
-	if (r == 0 && !*path)
-		r = xml_refuse(f, root, "it has no <target> with a <path>");
-	return r;
-}
-
-/* Canonical, so that what is kept holds no numbers of a moment. */
-static char *write_description(sd_id128_t uuid, const char *name, const char *path)
-{
-	xmlDoc *doc = xmlNewDoc(BAD_CAST "1.0");
-	xmlNode *root = xmlNewNode(NULL, BAD_CAST "pool"), *target;
-	char text[SD_ID128_UUID_STRING_MAX], *dump;
-
-	xmlDocSetRootElement(doc, root);
-	xmlNewProp(root, BAD_CAST "type", BAD_CAST "dir");
-	xmlNewTextChild(root, NULL, BAD_CAST "name", BAD_CAST name);
-	xmlNewTextChild(root, NULL, BAD_CAST "uuid", BAD_CAST sd_id128_to_uuid_string(uuid, text));
-	target = xmlNewChild(root, NULL, BAD_CAST "target", NULL);
-	xmlNewTextChild(target, NULL, BAD_CAST "path", BAD_CAST path);
-	dump = xml_dump(doc);
-	xmlFreeDoc(doc);
-	return dump;
-}
-
-static int parse(const char *xml, sd_id128_t *uuid, char **name, char **path, char **text, struct failure *f)
-{
-	xmlDoc *doc = NULL;
-	int r = xml_parse(xml ? xml : "", "pool", &doc, f);
-
-	*uuid = SD_ID128_NULL;
-	if (r == 0)
-		r = parse_root(f, xmlDocGetRootElement(doc), uuid, name, path);
-	xmlFreeDoc(doc);
-	if (r == 0 && sd_id128_is_null(*uuid))
-		r = sd_id128_randomize(uuid);
-	if (r == 0 && !(*text = write_description(*uuid, *name, *path)))
-		r = -ENOMEM;
-	return r;
-}
-
 /* ---- telling ------------------------------------------------------------------------------------------------ */
 
 const struct guest_env *pool_env(const struct pool *p)
@@ -203,6 +118,9 @@ static void pool_free(struct pool *p)
 {
 	unwatch(p);
 	volume_jobs_free(p);
+	for (size_t i = 0; i < p->n_queued; i++)
+		request_free(p->queued[i]);
+	free(p->queued);
 	DL_DELETE(p->all->pools, p);
 	free(p->directory);
 	free(p->name);
@@ -210,13 +128,6 @@ static void pool_free(struct pool *p)
 	free(p->config_text);
 	free(p->active_text);
 	free(p);
-}
-
-/* It has neither description nor life. */
-static void forget(struct pool *p)
-{
-	(void)files_remove_directory(p->directory);
-	pool_free(p);
 }
 
 static struct pool *add(struct pools *all, sd_id128_t uuid)
@@ -234,26 +145,19 @@ static struct pool *add(struct pools *all, sd_id128_t uuid)
 	return p;
 }
 
-static void measure(struct pool *p)
-{
-	struct statvfs st;
+/* ---- work --------------------------------------------------------------------------------------------------- */
 
-	p->capacity = p->allocation = p->available = 0;
-	if (!p->active_text || statvfs(p->path, &st) < 0)
-		return;
-	p->capacity = (uint64_t)st.f_blocks * st.f_frsize;
-	p->available = (uint64_t)st.f_bavail * st.f_frsize;
-	p->allocation = p->capacity - (uint64_t)st.f_bfree * st.f_frsize;
-}
-
-static int hash_contents(const struct pool *p, uint8_t ret[32])
+void pool_look(const char *path, struct pool_look *ret)
 {
-	DIR *d = opendir(p->path);
+	DIR *d = opendir(path);
+	struct statvfs fs;
 	struct dirent *e;
-	uint8_t sum[32] = {0};
 
-	if (!d)
-		return -errno;
+	*ret = (struct pool_look){0};
+	if (!d) {
+		ret->error = -errno;
+		return;
+	}
 	while ((e = readdir(d))) {
 		struct stat st;
 		uint8_t one[32];
@@ -267,20 +171,210 @@ static int hash_contents(const struct pool *p, uint8_t ret[32])
 		SHA256Update(&ctx, (const uint8_t *)&st.st_size, sizeof(st.st_size));
 		SHA256Final(one, &ctx);
 		/* In whatever order they are read. */
-		for (size_t i = 0; i < sizeof(sum); i++)
-			sum[i] ^= one[i];
+		for (size_t i = 0; i < sizeof(ret->contents); i++)
+			ret->contents[i] ^= one[i];
+	}
+	if (fstatvfs(dirfd(d), &fs) == 0) {
+		ret->capacity = (uint64_t)fs.f_blocks * fs.f_frsize;
+		ret->available = (uint64_t)fs.f_bavail * fs.f_frsize;
+		ret->allocation = ret->capacity - (uint64_t)fs.f_bfree * fs.f_frsize;
 	}
 	closedir(d);
-	memcpy(ret, sum, sizeof(sum));
-	return 0;
 }
+
+static void take_sizes(struct pool *p, const struct pool_look *look)
+{
+	p->capacity = look->capacity;
+	p->allocation = look->allocation;
+	p->available = look->available;
+	memcpy(p->contents, look->contents, sizeof(p->contents));
+}
+
+/* What a worker does for a pool: what is asked for, in this order, until something goes wrong. */
+struct pool_work {
+	struct pool *p; /* borrowed; stays */
+	struct request *r;
+	void (*done)(struct pool_work *w); /* on the loop; takes r */
+
+	char *directory, *path;	    /* its own; the pool's */
+	bool make_path, new_path;   /* new: it must not be there */
+	bool remove_path;	    /* only an empty one goes: nobody's files are removed by this */
+	bool make_directory;
+	const char *write, *remove; /* static: files of its own */
+	char *text;		    /* to be written */
+	bool open, look;
+	bool remove_directory;
+
+	int error;
+	bool target; /* it was the pool's path that could not be had */
+	int fd;
+	struct pool_look found;
+	/* What it is to be. Owned. */
+	char *name, *new_text;
+};
+
+static void work_free(struct pool_work *w)
+{
+	request_free(w->r);
+	free(w->directory);
+	free(w->path);
+	free(w->text);
+	free(w->name);
+	free(w->new_text);
+	if (w->fd >= 0)
+		close(w->fd);
+	free(w);
+}
+
+static int work_on_path(struct pool_work *w)
+{
+	int r = 0;
+
+	if (w->new_path && access(w->path, F_OK) == 0)
+		r = -EEXIST;
+	if (r == 0 && w->make_path)
+		r = files_make_directory(w->path);
+	if (r == 0 && w->remove_path && rmdir(w->path) < 0)
+		r = -errno;
+	if (r == 0 && w->open) {
+		w->fd = open(w->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = w->fd < 0 ? -errno : 0;
+	}
+	if (r == 0 && w->look) {
+		pool_look(w->path, &w->found);
+		r = w->found.error;
+	}
+	w->target = r < 0;
+	return r;
+}
+
+static void work_work(void *data)
+{
+	struct pool_work *w = data;
+	int r = work_on_path(w);
+
+	if (r == 0 && w->make_directory)
+		r = files_make_directory(w->directory);
+	if (r == 0 && w->write)
+		r = files_write(w->directory, w->write, w->text, true);
+	if (r == 0 && w->remove)
+		r = files_remove(w->directory, w->remove);
+	if (r == 0 && w->remove_directory)
+		(void)files_remove_directory(w->directory);
+	w->error = r;
+}
+
+static void work_drop(void *data)
+{
+	work_free(data);
+}
+
+static void work_done(void *data)
+{
+	struct pool_work *w = data;
+	struct pool *p = w->p;
+
+	p->changing = false;
+	w->done(w);
+	w->r = NULL;
+	work_free(w);
+	pool_work_ends(p);
+}
+
+/* Takes @r. NULL: no memory; the request has been ended. */
+static struct pool_work *work_new(struct pool *p, struct request *r, void (*done)(struct pool_work *w))
+{
+	struct pool_work *w = calloc(1, sizeof(*w));
+
+	if (w) {
+		*w = (struct pool_work){.p = p, .r = r, .done = done, .fd = -1};
+		w->directory = strdup(p->directory);
+		w->path = strdup(p->path ? p->path : "");
+		if (w->directory && w->path)
+			return w;
+		w->r = NULL;
+		work_free(w);
+	}
+	if (r)
+		env_post_result(pool_env(p), r, VIREO_NO_MEMORY, "out of memory");
+	return NULL;
+}
+
+static void work_run(struct pool_work *w, bool changing)
+{
+	struct pool *p = w->p;
+	int r;
+
+	pool_work_begins(p);
+	p->changing = p->changing || changing;
+	r = chores_run(pool_env(p)->chores, work_work, work_done, work_drop, w);
+	if (r < 0) {
+		w->error = r;
+		work_done(w);
+	}
+}
+
+void pool_work_begins(struct pool *p)
+{
+	p->works++;
+}
+
+void pool_work_ends(struct pool *p)
+{
+	struct pools *all = p->all;
+	struct request **list;
+	size_t n;
+
+	p->works--;
+	if (p->changing || (p->forgotten && p->works > 0))
+		return;
+	list = TAKE(p->queued);
+	n = p->n_queued;
+	p->n_queued = 0;
+	if (p->forgotten)
+		pool_free(p);
+	for (size_t i = 0; i < n; i++)
+		pools_operate(all, list[i]);
+	free(list);
+}
+
+static void wait_for(struct pool *p, struct request *r)
+{
+	struct request **list = reallocarray(p->queued, p->n_queued + 1, sizeof(*list));
+
+	if (!list) {
+		env_post_result(pool_env(p), r, VIREO_NO_MEMORY, "out of memory");
+		return;
+	}
+	p->queued = list;
+	list[p->n_queued++] = r;
+}
+
+static void on_removed(struct pool_work *w)
+{
+	w->p->forgotten = true;
+}
+
+/* It has neither description nor life. Until its files have gone nobody may make it anew. */
+static void forget(struct pool *p)
+{
+	struct pool_work *w = work_new(p, NULL, on_removed);
+
+	if (!w) {
+		p->forgotten = true;
+		return;
+	}
+	w->remove_directory = true;
+	work_run(w, true);
+}
+
+/* ---- what is in it ------------------------------------------------------------------------------------------ */
 
 static void set_inactive(struct pool *p)
 {
 	unwatch(p);
 	free(TAKE(p->active_text));
-	(void)files_remove(p->directory, "active");
-	measure(p);
+	p->capacity = p->allocation = p->available = 0;
 	if (p->config_text) {
 		struct failure f = {0};
 		_cleanup_(freep) char *text = NULL;
@@ -289,54 +383,88 @@ static void set_inactive(struct pool *p)
 		/* What is in force now is the description. */
 		free(TAKE(p->name));
 		free(TAKE(p->path));
-		(void)parse(p->config_text, &uuid, &p->name, &p->path, &text, &f);
+		(void)pool_parse(p->config_text, &uuid, &p->name, &p->path, &text, &f);
 		failure_clear(&f);
 	}
 }
 
-void pool_refresh(struct pool *p, bool always)
+static void on_lost(struct pool_work *w)
 {
-	uint8_t now[32];
-	int r;
+}
 
-	timer_clear(&p->timer);
+void pool_take_look(struct pool *p, const struct pool_look *look, bool always)
+{
+	struct pool_work *w;
+
 	if (!p->active_text)
 		return;
-	r = hash_contents(p, now);
-	if (r < 0) {
-		log_warning("Pool '%s': %s cannot be read any more: %s", p->name, p->path, strerror(-r));
+	if (look->error < 0) {
+		log_warning("Pool '%s': %s cannot be read any more: %s", p->name, p->path, strerror(-look->error));
 		set_inactive(p);
 		tell(p, CAUSE_STOPPED, "refresh-failed", NULL);
+		if (!p->config_text)
+			forget(p);
+		else if ((w = work_new(p, NULL, on_lost))) {
+			w->remove = "active";
+			work_run(w, true);
+		}
 		return;
 	}
-	if (!always && memcmp(now, p->contents, sizeof(now)) == 0)
+	if (!always && memcmp(look->contents, p->contents, sizeof(p->contents)) == 0)
 		return;
-	memcpy(p->contents, now, sizeof(now));
-	measure(p);
+	take_sizes(p, look);
 	tell(p, CAUSE_OTHER, "", "Refreshed");
+}
+
+static void on_looked(struct pool_work *w)
+{
+	struct pool *p = w->p;
+	bool again = p->look_again;
+
+	p->looking = p->look_again = false;
+	pool_take_look(p, &w->found, false);
+	if (again && p->active_text)
+		pool_refresh(p);
+}
+
+void pool_refresh(struct pool *p)
+{
+	struct pool_work *w;
+
+	timer_clear(&p->timer);
+	if (p->looking) {
+		p->look_again = true;
+		return;
+	}
+	w = p->active_text ? work_new(p, NULL, on_looked) : NULL;
+	if (!w)
+		return;
+	w->look = true;
+	p->looking = true;
+	work_run(w, false);
 }
 
 static void on_quiet(struct timer *t, void *userdata)
 {
-	struct pool *p = userdata;
+	pool_refresh(userdata);
+}
 
-	pool_refresh(p, false);
-	if (!p->active_text && !p->config_text)
-		forget(p);
+static void refresh_soon(struct pool *p)
+{
+	if (!p->timer.set)
+		timer_in(pool_env(p)->clock, &p->timer, QUIET, on_quiet, p);
 }
 
 static int on_inotify(sd_event_source *s, const struct inotify_event *e, void *userdata)
 {
-	struct pool *p = userdata;
-
-	if (!p->timer.set)
-		timer_in(pool_env(p)->clock, &p->timer, QUIET, on_quiet, p);
+	refresh_soon(userdata);
 	return 0;
 }
 
-static int watch(struct pool *p)
+/* @fd: the directory, open. */
+static int watch(struct pool *p, int fd)
 {
-	int r = sd_event_add_inotify(pool_env(p)->event, &p->watch, p->path,
+	int r = sd_event_add_inotify_fd(pool_env(p)->event, &p->watch, fd,
 		IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR,
 		on_inotify, p);
 
@@ -353,16 +481,23 @@ static char *boot(void)
 	return sd_id128_get_boot(&id) < 0 ? strdup("?") : strdup(sd_id128_to_string(id, text));
 }
 
-/* Make it active by @text, which is taken. */
-static int activate(struct pool *p, char *text)
+/* To make it active by @text, which is taken: that is remembered until the machine is booted anew. */
+static bool want_active(struct pool_work *w, char *text)
 {
-	_cleanup_(freep) char *id = boot(), *line = NULL;
-	int r = watch(p);
+	_cleanup_(freep) char *id = boot();
 
-	if (r == 0 && asprintf(&line, "%s\n%s", id ? id : "?", text) < 0)
-		r = -ENOMEM;
-	if (r == 0)
-		r = files_write(p->directory, "active", line, true);
+	w->new_text = text;
+	w->open = w->look = w->make_directory = true;
+	w->write = "active";
+	if (!text || asprintf(&w->text, "%s\n%s", id ? id : "?", text) < 0)
+		w->text = NULL;
+	return w->text != NULL;
+}
+
+static int set_active(struct pool *p, int fd, const struct pool_look *look, char *text)
+{
+	int r = watch(p, fd);
+
 	if (r < 0) {
 		unwatch(p);
 		free(text);
@@ -370,12 +505,71 @@ static int activate(struct pool *p, char *text)
 	}
 	free(p->active_text);
 	p->active_text = text;
-	measure(p);
-	(void)hash_contents(p, p->contents);
+	take_sizes(p, look);
+	/* What came between the look and the watch. */
+	refresh_soon(p);
 	return 0;
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------- */
+
+static void fail(struct pool_work *w, int error)
+{
+	struct pool *p = w->p;
+
+	if (w->target)
+		pool_refuse(p, w->r, error == -EEXIST ? VIREO_ALREADY_EXISTS : VIREO_OPERATION_FAILED, "%s: %s", w->path, strerror(-error));
+	else
+		pool_refuse(p, w->r, VIREO_OPERATION_FAILED, "the pool's directory: %s", strerror(-error));
+	if (!p->config_text && !p->active_text)
+		forget(p);
+}
+
+/* By that name and path from now on. */
+static void take_names(struct pool_work *w)
+{
+	struct pool *p = w->p;
+
+	free(p->name);
+	free(p->path);
+	p->name = TAKE(w->name);
+	p->path = TAKE(w->path);
+}
+
+static void on_defined(struct pool_work *w)
+{
+	struct pool *p = w->p;
+	struct result result = {.kind = KIND_POOL, .uuid = p->uuid};
+	bool was = p->config_text;
+
+	if (w->error < 0) {
+		fail(w, w->error);
+		return;
+	}
+	if (!p->active_text)
+		take_names(w);
+	free(p->config_text);
+	p->config_text = TAKE(w->new_text);
+	tell(p, CAUSE_DEFINED, was ? "updated" : "added", NULL);
+	env_post_result_full(pool_env(p), w->r, &result);
+}
+
+static void on_created(struct pool_work *w)
+{
+	struct pool *p = w->p;
+	struct result result = {.kind = KIND_POOL, .uuid = p->uuid};
+	int r = w->error;
+
+	if (r == 0)
+		r = set_active(p, w->fd, &w->found, TAKE(w->new_text));
+	if (r < 0) {
+		fail(w, r);
+		return;
+	}
+	take_names(w);
+	tell(p, CAUSE_STARTED, "", NULL);
+	env_post_result_full(pool_env(p), w->r, &result);
+}
 
 static void refuse_all(struct pools *all, struct request *r, int error, struct failure *f)
 {
@@ -393,18 +587,21 @@ static void refuse_all(struct pools *all, struct request *r, int error, struct f
 static void op_define(struct pools *all, struct request *r, bool create)
 {
 	_cleanup_(freep) char *name = NULL, *path = NULL, *text = NULL;
-	struct result result = {.kind = KIND_POOL};
 	struct failure f = {0};
 	struct pool *p, *other;
+	struct pool_work *w;
 	sd_id128_t uuid;
-	bool was;
-	int e = parse(r->text, &uuid, &name, &path, &text, &f);
+	int e = pool_parse(r->text, &uuid, &name, &path, &text, &f);
 
 	if (e != 0) {
 		refuse_all(all, r, e, &f);
 		return;
 	}
 	p = find(all, uuid);
+	if (p && p->changing) {
+		wait_for(p, r);
+		return;
+	}
 	DL_FOREACH(all->pools, other)
 	if ((other != p && strcmp(other->name, name) == 0) || (other == p && strcmp(other->name, name) != 0)) {
 		env_post_result(all->env, r, VIREO_ALREADY_EXISTS, "There is a pool '%s' already, with that name or UUID.", other->name);
@@ -414,61 +611,101 @@ static void op_define(struct pools *all, struct request *r, bool create)
 		env_post_result(all->env, r, VIREO_INVALID_STATE, "the pool is active already");
 		return;
 	}
-	was = p && p->config_text;
-	if (create && vdict_b(r->options, "build", false))
-		e = files_make_directory(path);
-	if (!p)
+	if (!p) {
 		p = add(all, uuid);
-	if (e == 0)
-		e = p ? files_make_directory(p->directory) : -ENOMEM;
-	if (e == 0 && !create)
-		e = files_write(p->directory, "pool.xml", text, true);
-	if (e == 0 && (create || !p->active_text)) {
-		free(p->name);
-		free(p->path);
-		p->name = TAKE(name);
-		p->path = TAKE(path);
+		/* Taken from now on; it is shown when it has a description. */
+		if (p)
+			p->name = strdup(name);
+		if (!p || !p->name) {
+			if (p)
+				pool_free(p);
+			env_post_result(all->env, r, VIREO_NO_MEMORY, "out of memory");
+			return;
+		}
 	}
-	if (e == 0 && create)
-		e = activate(p, TAKE(text));
-	if (e < 0) {
-		env_post_result(all->env, r, VIREO_OPERATION_FAILED, "the pool's directory: %s", strerror(-e));
-		if (p && !p->config_text && !p->active_text)
+	w = work_new(p, r, create ? on_created : on_defined);
+	if (!w) {
+		if (!p->config_text && !p->active_text)
 			forget(p);
 		return;
 	}
-	if (!create) {
-		free(p->config_text);
-		p->config_text = TAKE(text);
-		tell(p, CAUSE_DEFINED, was ? "updated" : "added", NULL);
-	} else
-		tell(p, CAUSE_STARTED, "", NULL);
-	result.uuid = uuid;
-	env_post_result_full(all->env, r, &result);
+	free(w->path);
+	w->path = TAKE(path);
+	w->name = TAKE(name);
+	w->make_directory = true;
+	if (create) {
+		w->make_path = vdict_b(r->options, "build", false);
+		/* Without memory it fails when it is written. */
+		(void)want_active(w, TAKE(text));
+	} else {
+		w->write = "pool.xml";
+		w->text = strdup(text);
+		w->new_text = TAKE(text);
+	}
+	if (!w->text) {
+		w->error = -ENOMEM;
+		pool_work_begins(p);
+		work_done(w);
+		return;
+	}
+	work_run(w, true);
+}
+
+static void on_started(struct pool_work *w)
+{
+	struct pool *p = w->p;
+	int r = w->error;
+
+	if (r == 0)
+		r = set_active(p, w->fd, &w->found, TAKE(w->new_text));
+	if (r < 0) {
+		fail(w, r);
+		return;
+	}
+	tell(p, CAUSE_STARTED, "", NULL);
+	pool_end(p, w->r, NULL);
 }
 
 static void op_start(struct pool *p, struct request *r)
 {
-	int e;
+	struct pool_work *w;
 
 	if (p->active_text) {
 		pool_refuse(p, r, VIREO_INVALID_STATE, "the pool is active already");
 		return;
 	}
-	e = vdict_b(r->options, "build", false) ? files_make_directory(p->path) : 0;
-	if (e == 0)
-		e = activate(p, strdup(p->config_text));
-	if (e < 0) {
-		pool_refuse(p, r, VIREO_OPERATION_FAILED, "%s: %s", p->path, strerror(-e));
+	w = work_new(p, r, on_started);
+	if (!w)
+		return;
+	w->make_path = vdict_b(r->options, "build", false);
+	if (!want_active(w, strdup(p->config_text))) {
+		w->r = NULL;
+		work_free(w);
+		pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
 		return;
 	}
-	tell(p, CAUSE_STARTED, "", NULL);
-	pool_end(p, r, NULL);
+	work_run(w, true);
+}
+
+static void on_stopped(struct pool_work *w)
+{
+	struct pool *p = w->p;
+	struct result none = {0};
+
+	if (w->error < 0) {
+		fail(w, w->error);
+		return;
+	}
+	set_inactive(p);
+	tell(p, CAUSE_STOPPED, "", NULL);
+	env_post_result_full(pool_env(p), w->r, &none);
+	if (!p->config_text)
+		forget(p);
 }
 
 static void op_stop(struct pool *p, struct request *r)
 {
-	struct result none = {0};
+	struct pool_work *w;
 
 	if (!p->active_text) {
 		pool_refuse(p, r, VIREO_INVALID_STATE, "the pool is inactive");
@@ -478,38 +715,57 @@ static void op_stop(struct pool *p, struct request *r)
 		pool_refuse(p, r, VIREO_BUSY, "a volume of it is being worked on");
 		return;
 	}
-	set_inactive(p);
-	tell(p, CAUSE_STOPPED, "", NULL);
-	env_post_result_full(pool_env(p), r, &none);
-	if (!p->config_text)
-		forget(p);
+	w = work_new(p, r, on_stopped);
+	if (!w)
+		return;
+	w->remove = "active";
+	work_run(w, true);
+}
+
+static void on_undefined(struct pool_work *w)
+{
+	struct pool *p = w->p;
+	struct result none = {0};
+
+	if (w->error < 0) {
+		fail(w, w->error);
+		return;
+	}
+	free(TAKE(p->config_text));
+	tell(p, CAUSE_UNDEFINED, "", NULL);
+	p->forgotten = true;
+	env_post_result_full(pool_env(p), w->r, &none);
 }
 
 static void op_undefine(struct pool *p, struct request *r)
 {
-	const struct guest_env *env = pool_env(p);
-	struct result none = {0};
-	int e;
+	struct pool_work *w;
 
 	if (!p->config_text || p->active_text) {
 		pool_refuse(p, r, VIREO_INVALID_STATE, p->active_text ? "the pool is active" : "the pool is not persistent");
 		return;
 	}
-	e = files_remove(p->directory, "pool.xml");
-	if (e < 0) {
-		pool_refuse(p, r, VIREO_OPERATION_FAILED, "%s", strerror(-e));
+	w = work_new(p, r, on_undefined);
+	if (!w)
+		return;
+	w->remove = "pool.xml";
+	w->remove_directory = true;
+	work_run(w, true);
+}
+
+static void on_directory(struct pool_work *w)
+{
+	if (w->error < 0) {
+		fail(w, w->error);
 		return;
 	}
-	free(TAKE(p->config_text));
-	tell(p, CAUSE_UNDEFINED, "", NULL);
-	forget(p);
-	env_post_result_full(env, r, &none);
+	tell(w->p, CAUSE_OTHER, "", w->make_path ? "Built" : "Deleted");
+	pool_end(w->p, w->r, NULL);
 }
 
 static void op_directory(struct pool *p, struct request *r)
 {
-	bool build = r->operation == OP_POOL_BUILD;
-	int e;
+	struct pool_work *w;
 
 	if (p->active_text) {
 		pool_refuse(p, r, VIREO_INVALID_STATE, "the pool is active");
@@ -520,35 +776,60 @@ static void op_directory(struct pool *p, struct request *r)
 		pool_refuse(p, r, VIREO_NOT_SUPPORTED, "a directory can only be made, or removed when it is empty");
 		return;
 	}
-	if (build && vdict_b(r->options, "no-overwrite", false) && access(p->path, F_OK) == 0) {
-		pool_refuse(p, r, VIREO_ALREADY_EXISTS, "%s is there already", p->path);
+	w = work_new(p, r, on_directory);
+	if (!w)
+		return;
+	w->make_path = r->operation == OP_POOL_BUILD;
+	w->new_path = w->make_path && vdict_b(r->options, "no-overwrite", false);
+	w->remove_path = !w->make_path;
+	work_run(w, true);
+}
+
+static void on_autostart(struct pool_work *w)
+{
+	if (w->error < 0) {
+		fail(w, w->error);
 		return;
 	}
-	/* Only an empty directory goes: nobody's files are removed by this. */
-	e = build ? files_make_directory(p->path) : rmdir(p->path) < 0 ? -errno : 0;
-	if (e < 0) {
-		pool_refuse(p, r, VIREO_OPERATION_FAILED, "%s: %s", p->path, strerror(-e));
-		return;
-	}
-	tell(p, CAUSE_OTHER, "", build ? "Built" : "Deleted");
-	pool_end(p, r, NULL);
+	w->p->autostart = w->write != NULL;
+	pool_end(w->p, w->r, NULL);
 }
 
 static void op_autostart(struct pool *p, struct request *r)
 {
-	int e;
+	struct pool_work *w;
 
 	if (!p->config_text) {
 		pool_refuse(p, r, VIREO_INVALID_STATE, "the pool is not persistent");
 		return;
 	}
-	e = r->flag ? files_write(p->directory, "autostart", "", true) : files_remove(p->directory, "autostart");
-	if (e < 0) {
-		pool_refuse(p, r, VIREO_OPERATION_FAILED, "%s", strerror(-e));
+	w = work_new(p, r, on_autostart);
+	if (!w)
 		return;
-	}
-	p->autostart = r->flag;
-	pool_end(p, r, NULL);
+	if (r->flag) {
+		w->write = "autostart";
+		w->text = strdup("");
+	} else
+		w->remove = "autostart";
+	work_run(w, true);
+}
+
+static void on_refreshed(struct pool_work *w)
+{
+	struct pool *p = w->p;
+
+	pool_take_look(p, &w->found, true);
+	pool_end(p, w->r, NULL);
+}
+
+static void op_refresh(struct pool *p, struct request *r)
+{
+	struct pool_work *w = work_new(p, r, on_refreshed);
+
+	if (!w)
+		return;
+	w->look = true;
+	work_run(w, false);
 }
 
 static void op_get_xml(struct pool *p, struct request *r)
@@ -574,7 +855,11 @@ void pools_operate(struct pools *all, struct request *r)
 		return;
 	}
 	p = find(all, r->uuid);
-	if (!p) {
+	if (p && p->changing && r->operation != OP_POOL_GET_XML) {
+		wait_for(p, r);
+		return;
+	}
+	if (!p || (!p->config_text && !p->active_text)) {
 		env_post_result(all->env, r, VIREO_NOT_FOUND, "there is no such pool");
 		return;
 	}
@@ -603,87 +888,174 @@ void pools_operate(struct pools *all, struct request *r)
 	}
 	if (!p->active_text)
 		pool_refuse(p, r, VIREO_INVALID_STATE, "the pool is inactive");
-	else if (r->operation == OP_POOL_REFRESH) {
-		pool_refresh(p, true);
-		pool_end(p, r, NULL);
-		if (!p->active_text && !p->config_text)
-			forget(p);
-	} else
+	else if (r->operation == OP_POOL_REFRESH)
+		op_refresh(p, r);
+	else
 		volume_operate(p, r);
 }
 
 /* ---- for the driver ----------------------------------------------------------------------------------------- */
 
-static void load(struct pools *all, sd_id128_t uuid)
+/* What is kept of one, and found where it is active. */
+struct found {
+	sd_id128_t uuid;
+	char *name, *path, *config_text, *active_text;
+	bool autostart;
+	int fd;
+	struct pool_look look;
+	struct found *prev, *next;
+};
+
+struct pools_found {
+	struct found *list;
+};
+
+static void found_free(struct found *f)
 {
-	struct pool *p = add(all, uuid);
-	_cleanup_(freep) char *text = NULL, *active = NULL, *id = boot();
-	struct failure f = {0};
-	sd_id128_t found;
-	char *rest;
-	int r;
-
-	if (!p)
-		return;
-	p->autostart = files_has(p->directory, "autostart");
-	r = files_read(p->directory, "pool.xml", &text);
-	if (r == 0)
-		r = parse(text, &found, &p->name, &p->path, &p->config_text, &f);
-	if (r != 0 && r != -ENOENT)
-		log_error("%s/pool.xml: %s; the pool is left alone.", p->directory, f.message ? f.message : strerror(-r));
-	failure_clear(&f);
-	if (r != 0 && r != -ENOENT) {
-		pool_free(p);
-		return;
-	}
-	/* Active until it is stopped, or the machine. */
-	if (files_read(p->directory, "active", &active) == 0 && (rest = strchr(active, '\n')) && id &&
-		strncmp(active, id, strlen(id)) == 0) {
-		_cleanup_(freep) char *name = NULL, *path = NULL, *again = NULL;
-
-		if (parse(rest + 1, &found, &name, &path, &again, &f) == 0) {
-			free(p->name);
-			free(p->path);
-			p->name = TAKE(name);
-			p->path = TAKE(path);
-			r = activate(p, TAKE(again));
-			if (r < 0)
-				log_warning("Pool '%s' is inactive now: %s: %s", p->name, p->path, strerror(-r));
-		}
-		failure_clear(&f);
-	}
-	if (!p->active_text && !p->config_text)
-		forget(p);
+	if (f->fd >= 0)
+		close(f->fd);
+	free(f->name);
+	free(f->path);
+	free(f->config_text);
+	free(f->active_text);
+	free(f);
 }
 
-int pools_new(const struct guest_env *env, const char *directory, struct pools **ret)
+void pools_found_free(struct pools_found *all)
 {
-	struct pools *all = calloc(1, sizeof(*all));
+	struct found *f, *tmp;
+
+	if (!all)
+		return;
+	DL_FOREACH_SAFE(all->list, f, tmp)
+	found_free(f);
+	free(all);
+}
+
+/* Active until it is stopped, or the machine. */
+static void find_active(struct found *p, const char *directory)
+{
+	_cleanup_(freep) char *active = NULL, *id = boot(), *name = NULL, *path = NULL;
+	struct failure f = {0};
+	sd_id128_t uuid;
+	char *rest;
+
+	if (files_read(directory, "active", &active) != 0 || !(rest = strchr(active, '\n')) || !id ||
+		strncmp(active, id, strlen(id)) != 0)
+		return;
+	if (pool_parse(rest + 1, &uuid, &name, &path, &p->active_text, &f) == 0) {
+		free(p->name);
+		free(p->path);
+		p->name = TAKE(name);
+		p->path = TAKE(path);
+		pool_look(p->path, &p->look);
+		p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (p->fd < 0 || p->look.error < 0) {
+			log_warning("Pool '%s' is inactive now: %s: %s", p->name, p->path,
+				strerror(p->look.error < 0 ? -p->look.error : errno));
+			free(TAKE(p->active_text));
+		}
+	}
+	failure_clear(&f);
+}
+
+static void find_one(struct pools_found *all, const char *home, sd_id128_t uuid)
+{
+	_cleanup_(freep) char *directory = NULL, *text = NULL;
+	char id[SD_ID128_UUID_STRING_MAX];
+	struct found *p = calloc(1, sizeof(*p));
+	struct failure f = {0};
+	sd_id128_t same;
+	int r;
+
+	if (!p || asprintf(&directory, "%s/%s", home, sd_id128_to_uuid_string(uuid, id)) < 0) {
+		directory = NULL;
+		free(p);
+		return;
+	}
+	p->fd = -1;
+	p->uuid = uuid;
+	p->autostart = files_has(directory, "autostart");
+	r = files_read(directory, "pool.xml", &text);
+	if (r == 0)
+		r = pool_parse(text, &same, &p->name, &p->path, &p->config_text, &f);
+	if (r != 0 && r != -ENOENT)
+		log_error("%s/pool.xml: %s; the pool is left alone.", directory, f.message ? f.message : strerror(-r));
+	failure_clear(&f);
+	if (r != 0 && r != -ENOENT) {
+		found_free(p);
+		return;
+	}
+	find_active(p, directory);
+	if (!p->active_text && !p->config_text) {
+		(void)files_remove_directory(directory);
+		found_free(p);
+		return;
+	}
+	DL_APPEND(all->list, p);
+}
+
+int pools_find(const char *directory, struct pools_found **ret)
+{
+	struct pools_found *all = calloc(1, sizeof(*all));
+	_cleanup_(freep) char *home = NULL;
 	struct dirent *e;
 	DIR *d;
 	int r;
 
-	if (!all)
-		return -ENOMEM;
-	all->env = env;
-	if (asprintf(&all->directory, "%s/pools", directory) < 0) {
+	if (!all || asprintf(&home, "%s/pools", directory) < 0) {
+		home = NULL;
 		free(all);
 		return -ENOMEM;
 	}
-	r = files_make_directory(all->directory);
-	d = r == 0 ? opendir(all->directory) : NULL;
+	r = files_make_directory(home);
+	d = r == 0 ? opendir(home) : NULL;
 	if (!d) {
 		r = r < 0 ? r : -errno;
-		pools_free(all);
+		free(all);
 		return r;
 	}
 	while ((e = readdir(d))) {
 		sd_id128_t uuid;
 
 		if (e->d_name[0] != '.' && sd_id128_from_string(e->d_name, &uuid) >= 0)
-			load(all, uuid);
+			find_one(all, home, uuid);
 	}
 	closedir(d);
+	*ret = all;
+	return 0;
+}
+
+int pools_new(const struct guest_env *env, const char *directory, struct pools_found *found, struct pools **ret)
+{
+	struct pools *all = calloc(1, sizeof(*all));
+	struct found *f;
+
+	if (!all || asprintf(&all->directory, "%s/pools", directory) < 0) {
+		free(all);
+		pools_found_free(found);
+		return -ENOMEM;
+	}
+	all->env = env;
+	DL_FOREACH(found->list, f)
+	{
+		struct pool *p = add(all, f->uuid);
+		int r = 0;
+
+		if (!p)
+			continue;
+		p->autostart = f->autostart;
+		p->name = TAKE(f->name);
+		p->path = TAKE(f->path);
+		p->config_text = TAKE(f->config_text);
+		if (f->active_text)
+			r = set_active(p, f->fd, &f->look, TAKE(f->active_text));
+		if (r < 0)
+			log_warning("Pool '%s' is inactive now: %s: %s", p->name, p->path, strerror(-r));
+		if (!p->active_text && !p->config_text)
+			forget(p);
+	}
+	pools_found_free(found);
 	*ret = all;
 	return 0;
 }
@@ -698,16 +1070,33 @@ void pools_free(struct pools *all)
 	free(all);
 }
 
+static void on_autostarted(struct pool_work *w)
+{
+	struct pool *p = w->p;
+	int r = w->error;
+
+	if (r == 0)
+		r = set_active(p, w->fd, &w->found, TAKE(w->new_text));
+	if (r < 0)
+		log_warning("Pool '%s' cannot be started: %s: %s", p->name, p->path, strerror(-r));
+	else
+		tell(p, CAUSE_STARTED, "", NULL);
+}
+
 void pools_autostart(struct pools *all)
 {
 	struct pool *p;
 
 	DL_FOREACH(all->pools, p)
 	if (p->autostart && !p->active_text) {
-		int r = activate(p, strdup(p->config_text));
+		struct pool_work *w = work_new(p, NULL, on_autostarted);
 
-		if (r < 0)
-			log_warning("Pool '%s' cannot be started: %s: %s", p->name, p->path, strerror(-r));
+		if (!w)
+			continue;
+		if (want_active(w, strdup(p->config_text)))
+			work_run(w, true);
+		else
+			work_free(w);
 	}
 }
 
@@ -716,7 +1105,8 @@ void pools_list(struct pools *all, uint64_t serial)
 	struct pool *p;
 
 	DL_FOREACH(all->pools, p)
-	post_look(p, serial);
+	if (p->config_text || p->active_text)
+		post_look(p, serial);
 }
 
 bool pools_look(struct pools *all, sd_id128_t uuid, uint64_t serial)

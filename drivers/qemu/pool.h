@@ -16,7 +16,13 @@
  */
 struct pools;
 
-int pools_new(const struct guest_env *env, const char *directory, struct pools **ret);
+/* What is kept in the directory. Any thread: it may wait for disks. */
+struct pools_found;
+int pools_find(const char *directory, struct pools_found **ret);
+void pools_found_free(struct pools_found *f);
+
+/* Takes @found. */
+int pools_new(const struct guest_env *env, const char *directory, struct pools_found *found, struct pools **ret);
 void pools_free(struct pools *p);
 void pools_autostart(struct pools *p);
 void pools_list(struct pools *p, uint64_t serial);
@@ -37,9 +43,15 @@ struct pool {
 	char *active_text; /* NULL: inactive */
 	bool autostart;
 	uint64_t capacity, allocation, available;
-	uint8_t contents[32]; /* what was told of: names, sizes, times */
+	uint8_t contents[32]; /* what was told of: names, sizes */
 	sd_event_source *watch;
 	struct timer timer;
+	unsigned works;	 /* that workers have, or that wait for them */
+	bool changing;	 /* one of them is of the pool itself: everything else waits for it */
+	bool looking, look_again;
+	bool forgotten;	 /* it is no more, once nobody works on it */
+	struct request **queued;
+	size_t n_queued;
 	struct volume_job *jobs;
 	struct pool *prev, *next;
 };
@@ -51,11 +63,27 @@ struct pools {
 };
 
 const struct guest_env *pool_env(const struct pool *p);
-/* Look into the directory; Refreshed when something is other than it was told. */
-void pool_refresh(struct pool *p, bool always);
+/* What a worker found out about the directory. */
+struct pool_look {
+	int error;
+	uint8_t contents[32];
+	uint64_t capacity, allocation, available;
+};
+/* Any thread. */
+void pool_look(const char *path, struct pool_look *ret);
+/* Refreshed, when something is other than it was told, or @always. Stopped, when it cannot be read. */
+void pool_take_look(struct pool *p, const struct pool_look *look, bool always);
+/* Look into the directory, soon. */
+void pool_refresh(struct pool *p);
 /* Post a settled look, then the result. */
 void pool_end(struct pool *p, struct request *r, struct result *result);
+/* Something of it is being worked on; behind the end it may have gone, and what has waited goes on. */
+void pool_work_begins(struct pool *p);
+void pool_work_ends(struct pool *p);
 void pool_refuse(struct pool *p, struct request *r, enum vireo_error error, const char *format, ...) _printf_(4, 5);
+
+/* pool-xml.c: 0; VIREO_INVALID_XML; -ENOMEM. All are owned by the caller, @text is canonical. */
+int pool_parse(const char *xml, sd_id128_t *uuid, char **name, char **path, char **text, struct failure *f);
 
 /* volume.c. Take @r. */
 void volume_operate(struct pool *p, struct request *r);
@@ -71,6 +99,7 @@ struct runner_ops {
 	void (*progress)(double part, void *userdata);
 	/* @error: 0; -ECANCELED; or a negative errno, with the last words (may be NULL). Once; frees the runner behind. */
 	void (*ended)(int error, const char *words, void *userdata);
+	bool whole; /* all its words, not only the last line */
 };
 /* A program; its progress is read from "(12.50/100%)". */
 int runner_program(sd_event *event, char *const *argv, const struct runner_ops *ops, void *userdata, struct runner **ret);

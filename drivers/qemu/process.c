@@ -48,36 +48,45 @@ int process_connect(const char *directory, const char *file, int *ret)
 	return r;
 }
 
-int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected)
+int process_listen(const char *directory, const char *file, int *ret)
 {
 	struct sockaddr_un address;
 	int dir, fd, r = address_of(directory, file, &address, &dir);
-	mode_t mask;
 
 	if (r < 0)
 		return r;
 	(void)unlinkat(dir, file, 0);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	mask = umask(0177);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 1) < 0)
+	/* The file gets the socket's mode; the process's umask is not this thread's to change. */
+	if (fd < 0 || fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 1) < 0)
 		r = -errno;
-	umask(mask);
 	close(dir);
-	/* In the queue before QEMU is there: nobody else can be first. */
-	if (r == 0)
-		r = process_connect(directory, file, ret_connected);
 	if (r < 0) {
 		if (fd >= 0)
 			close(fd);
 		return r;
 	}
-	*ret_listener = fd;
+	*ret = fd;
 	return 0;
 }
 
-/* Between fork() and execve() of a process with threads: async-signal-safe calls only. */
-static _Noreturn void child(char *const *argv, char *const *environment, int monitor, int lock, int log, int report)
+int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected)
 {
+	int r = process_listen(directory, file, ret_listener);
+
+	if (r < 0)
+		return r;
+	/* In the queue before QEMU is there: nobody else can be first. */
+	r = process_connect(directory, file, ret_connected);
+	if (r < 0)
+		close(*ret_listener);
+	return r;
+}
+
+/* Between fork() and execve() of a process with threads: async-signal-safe calls only. */
+static _Noreturn void child(const struct process *p, char *const *environment, int log, int report)
+{
+	int socket = p->socket, lock = p->lock;
 	struct sigaction act = {.sa_handler = SIG_DFL};
 	sigset_t none;
 	int error, null;
@@ -98,30 +107,32 @@ static _Noreturn void child(char *const *argv, char *const *environment, int mon
 	(void)umask(0077);
 	null = open("/dev/null", O_RDWR);
 	/* Above those that are about to be filled, so that none is overwritten before it was moved. */
-	monitor = fcntl(monitor, F_DUPFD, 16);
+	socket = fcntl(socket, F_DUPFD, 16);
 	lock = fcntl(lock, F_DUPFD, 16);
 	log = fcntl(log, F_DUPFD, 16);
 	report = fcntl(report, F_DUPFD, 16);
 	null = fcntl(null, F_DUPFD, 16);
 	if (dup2(null, 0) == 0 && dup2(log, 1) == 1 && dup2(log, 2) == 2 &&
-		dup2(monitor, PROCESS_MONITOR_FD) == PROCESS_MONITOR_FD && dup2(lock, PROCESS_LOCK_FD) == PROCESS_LOCK_FD &&
-		dup2(report, PROCESS_LOCK_FD + 1) == PROCESS_LOCK_FD + 1) {
-		(void)close_range(PROCESS_LOCK_FD + 2, ~0U, 0);
-		(void)fcntl(PROCESS_LOCK_FD + 1, F_SETFD, FD_CLOEXEC);
-		report = PROCESS_LOCK_FD + 1;
-		execve(argv[0], argv, environment);
+		dup2(socket, PROCESS_MONITOR_FD) == PROCESS_MONITOR_FD && dup2(lock, p->lock_fd) == p->lock_fd &&
+		dup2(report, PROCESS_REPORT_FD) == PROCESS_REPORT_FD) {
+		(void)close_range(PROCESS_REPORT_FD + 1, ~0U, 0);
+		(void)fcntl(PROCESS_REPORT_FD, F_SETFD, FD_CLOEXEC);
+		/* Nothing else of ours goes along. */
+		(void)close(p->lock_fd == PROCESS_LOCK_FD ? PROCESS_TPM_LOCK_FD : PROCESS_LOCK_FD);
+		report = PROCESS_REPORT_FD;
+		execve(p->argv[0], p->argv, environment);
 	}
 	error = errno;
 	(void)!write(report, &error, sizeof(error));
 	_exit(127);
 }
 
-int process_log(const char *directory)
+int process_log(const char *directory, const char *file)
 {
 	char path[PATH_MAX];
 	int log;
 
-	if (snprintf(path, sizeof(path), "%s/log", directory) >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s/%s", directory, file) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (log < 0)
@@ -131,16 +142,16 @@ int process_log(const char *directory)
 	return log;
 }
 
-int process_spawn(char *const *argv, const char *directory, int monitor, int lock, pid_t *ret_pid, int *ret_pidfd)
+int process_spawn(const struct process *p, pid_t *ret_pid)
 {
 	char home[PATH_MAX + 8];
 	char *const environment[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C",
-		home, NULL};
+		home, p->environment, NULL};
 	int log, report[2], error = 0, r = 0;
 	pid_t pid;
 
-	snprintf(home, sizeof(home), "HOME=%s", directory);
-	log = process_log(directory);
+	snprintf(home, sizeof(home), "HOME=%s", p->directory);
+	log = process_log(p->directory, p->log);
 	if (log < 0)
 		return log;
 	if (pipe2(report, O_CLOEXEC) < 0) {
@@ -150,7 +161,7 @@ int process_spawn(char *const *argv, const char *directory, int monitor, int loc
 	}
 	pid = fork();
 	if (pid == 0)
-		child(argv, environment, monitor, lock, log, report[1]);
+		child(p, environment, log, report[1]);
 	if (pid < 0)
 		r = -errno;
 	close(log);
@@ -163,12 +174,8 @@ int process_spawn(char *const *argv, const char *directory, int monitor, int loc
 		else if (read(report[0], &error, sizeof(error)) == (ssize_t)sizeof(error))
 			r = -error;
 	}
-	if (r == 0) {
+	if (r == 0)
 		*ret_pid = pid;
-		*ret_pidfd = -1;
-		/* Only who holds the lock is surely the one; whoever has ended by now tells it by the monitor. */
-		(void)files_lock_holder(directory, pid, ret_pid, ret_pidfd);
-	}
 	close(report[0]);
 	return r;
 }

@@ -48,7 +48,7 @@ struct domain *run_find(struct driver_connection *c, sd_id128_t uuid)
 const char *domain_name(const struct domain *d)
 {
 	/* A description that was given another name takes effect at once: names are for people. */
-	return d->config ? d->config->name : d->live ? d->live->name : "?";
+	return d->config ? d->config->name : d->live ? d->live->name : d->pending ? d->pending : "?";
 }
 
 struct domain *run_find_name(struct driver_connection *c, const char *name)
@@ -56,30 +56,139 @@ struct domain *run_find_name(struct driver_connection *c, const char *name)
 	struct domain *d;
 
 	DL_FOREACH(c->domains, d)
-	if (strcmp(domain_name(d), name) == 0)
+	if (strcmp(domain_name(d), name) == 0 || (d->pending && strcmp(d->pending, name) == 0))
 		return d;
 	return NULL;
 }
 
-static void domain_free(struct domain *d)
+void domain_free(struct domain *d)
 {
 	domain_leave(d);
 	vm_free(d->config);
 	vm_free(d->live);
 	free(d->config_text);
 	free(d->live_text);
+	for (size_t i = 0; i < d->n_queued; i++)
+		request_free(d->queued[i]);
+	free(d->queued);
+	free(d->pending);
 	free(d->directory);
 	free(d);
 }
 
-void domain_forget(struct domain *d)
+struct domain *domain_new(struct driver_connection *c, sd_id128_t uuid)
 {
-	int r = files_remove_directory(d->directory);
+	struct domain *d = calloc(1, sizeof(*d));
+	char text[SD_ID128_UUID_STRING_MAX];
+
+	if (!d || asprintf(&d->directory, "%s/%s", c->directory, sd_id128_to_uuid_string(uuid, text)) < 0) {
+		free(d);
+		return NULL;
+	}
+	d->c = c;
+	d->uuid = uuid;
+	d->pidfd = d->incoming = -1;
+	return d;
+}
+
+void domain_wait(struct domain *d, struct request *r)
+{
+	struct request **list = reallocarray(d->queued, d->n_queued + 1, sizeof(*list));
+
+	if (!list) {
+		env_post_result(&d->c->env, r, VIREO_NO_MEMORY, "out of memory");
+		return;
+	}
+	d->queued = list;
+	list[d->n_queued++] = r;
+}
+
+struct removal {
+	char *directory;
+	struct domain *d;
+};
+
+static void remove_now(const char *directory)
+{
+	int r = files_remove_directory(directory);
 
 	if (r < 0)
-		log_warning("%s cannot be removed: %s", d->directory, strerror(-r));
-	DL_DELETE(d->c->domains, d);
-	domain_free(d);
+		log_warning("%s cannot be removed: %s", directory, strerror(-r));
+}
+
+static void removal_run(void *data)
+{
+	remove_now(((struct removal *)data)->directory);
+}
+
+static void removal_drop(void *data)
+{
+	struct removal *k = data;
+
+	free(k->directory);
+	free(k);
+}
+
+static void on_removed(void *data)
+{
+	struct domain *d = ((struct removal *)data)->d;
+
+	removal_drop(data);
+	d->removed = true;
+	domain_settled(d);
+}
+
+/* Until its directory has gone, nobody may make it anew. */
+static void remove_files(struct domain *d)
+{
+	struct removal *k = calloc(1, sizeof(*k));
+
+	d->removed = true;
+	if (k && (k->directory = strdup(d->directory))) {
+		k->d = d;
+		if (chores_run(d->c->env.chores, removal_run, on_removed, removal_drop, k) == 0) {
+			d->changing = true;
+			return;
+		}
+	}
+	if (k)
+		removal_drop(k);
+	remove_now(d->directory);
+	domain_settled(d);
+}
+
+void domain_settled(struct domain *d)
+{
+	struct driver_connection *c = d->c;
+	struct request **list;
+	size_t n;
+
+	d->changing = false;
+	if (d->forgotten && !d->removed) {
+		remove_files(d);
+		return;
+	}
+	list = TAKE(d->queued);
+	n = d->n_queued;
+	d->n_queued = 0;
+	if (d->forgotten) {
+		DL_DELETE(c->domains, d);
+		domain_free(d);
+	}
+	/* Each looks up for itself what has become of it. */
+	for (size_t i = 0; i < n; i++)
+		run_operate(c, list[i]);
+	free(list);
+}
+
+void domain_forget(struct domain *d)
+{
+	d->forgotten = true;
+	vm_free(TAKE(d->live));
+	free(TAKE(d->live_text));
+	free(TAKE(d->pending));
+	if (!d->changing)
+		domain_settled(d);
 }
 
 void domain_complete(struct domain *d, struct seen *s)
@@ -277,7 +386,7 @@ static void listings_round(struct driver_connection *c)
 void run_progress(struct driver_connection *c)
 {
 	c->again = true;
-	if (c->closing || !c->opened || c->progressing)
+	if (c->closing || c->progressing)
 		return;
 	c->progressing = true;
 	while (c->again) {
@@ -370,21 +479,34 @@ static enum claim run_claim(const char *uri, char **ret_why)
 	return CLAIM_BROKEN;
 }
 
-/* One directory of a domain. What cannot be understood is left alone, and said. */
-static void load(struct driver_connection *c, const char *name, sd_id128_t uuid)
+/* ---- loading ------------------------------------------------------------------------------------------------ */
+
+/* What a worker finds in the directory. */
+struct loading {
+	struct driver_connection *c; /* borrowed */
+	char *directory;
+	int lock; /* -1: not ours */
+	int error;
+	struct domain *domains;
+	struct pools_found *pools;
+	bool first; /* since the machine was booted */
+};
+
+/* One directory of a domain. What cannot be understood is left alone, and said. On a worker, before anybody knows of it. */
+static void load(struct loading *l, const char *name, sd_id128_t uuid)
 {
 	struct domain *d = calloc(1, sizeof(*d));
 	_cleanup_(freep) char *text = NULL;
 	struct failure f = {0};
 	char phase[24];
-	int lock, r;
+	int lock, fd, r;
 	bool running;
 
-	if (!d || asprintf(&d->directory, "%s/%s", c->directory, name) < 0) {
+	if (!d || asprintf(&d->directory, "%s/%s", l->directory, name) < 0) {
 		free(d);
 		return;
 	}
-	d->c = c;
+	d->c = l->c;
 	d->uuid = uuid;
 	d->pidfd = d->incoming = -1;
 	files_load_state(d->directory, &d->run, phase, d->word, &d->pid);
@@ -427,8 +549,12 @@ static void load(struct driver_connection *c, const char *name, sd_id128_t uuid)
 			goto out;
 		}
 	} else {
-		(void)files_remove(d->directory, "live.xml");
-		(void)files_remove(d->directory, "monitor");
+		files_unlink(d->directory, "live.xml");
+		files_unlink(d->directory, "monitor");
+		/* Of a start that was undone: see clean_files(). */
+		if (process_connect(d->directory, "tpm", &fd) == 0)
+			close(fd);
+		files_unlink(d->directory, "tpm");
 		d->pid = 0;
 		/* It ended while nobody looked. */
 		if (strcmp(phase, "off") != 0)
@@ -438,9 +564,7 @@ static void load(struct driver_connection *c, const char *name, sd_id128_t uuid)
 			goto out;
 		}
 	}
-	DL_APPEND(c->domains, d);
-	if (running)
-		domain_adopt(d);
+	DL_APPEND(l->domains, d);
 	failure_clear(&f);
 	return;
 out:
@@ -448,9 +572,9 @@ out:
 	domain_free(d);
 }
 
-static int load_all(struct driver_connection *c)
+static int load_all(struct loading *l)
 {
-	DIR *dir = opendir(c->directory);
+	DIR *dir = opendir(l->directory);
 	struct dirent *e;
 
 	if (!dir)
@@ -462,27 +586,64 @@ static int load_all(struct driver_connection *c)
 		/* In the one form that we write, so that no two directories mean the same. */
 		if (sd_id128_from_string(e->d_name, &uuid) >= 0 &&
 			strcmp(sd_id128_to_uuid_string(uuid, text), e->d_name) == 0)
-			load(c, e->d_name, uuid);
+			load(l, e->d_name, uuid);
 	}
 	closedir(dir);
 	return 0;
 }
 
-/* Once in each boot of the machine: what was shut off since stays off when only the broker restarts. */
-static void autostart(struct driver_connection *c)
+/* Is this the first time that somebody looks since the machine was booted? */
+static bool is_first(const char *directory)
 {
 	_cleanup_(freep) char *before = NULL;
 	char now[SD_ID128_STRING_MAX];
-	struct domain *d, *tmp;
 	sd_id128_t boot;
 
 	if (sd_id128_get_boot(&boot) < 0)
-		return;
+		return false;
 	sd_id128_to_string(boot, now);
-	if (files_read(c->directory, "boot-id", &before) == 0 && strcmp(before, now) == 0)
-		return;
-	if (files_write(c->directory, "boot-id", now, true) < 0)
-		return;
+	if (files_read(directory, "boot-id", &before) == 0 && strcmp(before, now) == 0)
+		return false;
+	return files_write(directory, "boot-id", now, true) == 0;
+}
+
+static void loading_work(void *data)
+{
+	struct loading *l = data;
+
+	l->error = files_make_directory(l->directory);
+	if (l->error == 0)
+		l->error = files_lock(l->directory, ".lock", &l->lock);
+	if (l->error == 0)
+		l->error = pools_find(l->directory, &l->pools);
+	if (l->error == 0)
+		l->error = load_all(l);
+	if (l->error == 0)
+		l->first = is_first(l->directory);
+}
+
+static void loading_drop(void *data)
+{
+	struct loading *l = data;
+
+	while (l->domains) {
+		struct domain *d = l->domains;
+
+		DL_DELETE(l->domains, d);
+		domain_free(d);
+	}
+	if (l->lock >= 0)
+		close(l->lock);
+	pools_found_free(l->pools);
+	free(l->directory);
+	free(l);
+}
+
+/* Once in each boot of the machine: what was shut off since stays off when only the broker restarts. */
+static void autostart(struct driver_connection *c)
+{
+	struct domain *d, *tmp;
+
 	pools_autostart(c->pools);
 	DL_FOREACH_SAFE(c->domains, d, tmp)
 	{
@@ -507,6 +668,11 @@ static void run_close(struct driver_connection *c)
 		domain_free(d);
 	}
 	pools_free(c->pools);
+	runner_free(c->asking);
+	timer_clear(&c->asking_timer);
+	chores_close(c->env.chores);
+	if (c->loaded)
+		loading_drop(c->loaded);
 	sd_bus_flush_close_unref(c->systemd);
 	DL_FOREACH_SAFE(c->listings, l, tmp)
 	free(l);
@@ -519,7 +685,6 @@ static void run_close(struct driver_connection *c)
 }
 DEFINE_CLEANUP(struct driver_connection *, run_close)
 
-/* What the installed QEMU says of itself is asked of a running one; the program's version is of no use before. */
 static void hello(struct driver_connection *c)
 {
 	struct report *r = report_new(REPORT_HELLO);
@@ -528,7 +693,7 @@ static void hello(struct driver_connection *c)
 	if (r) {
 		(void)gethostname(host, sizeof(host) - 1);
 		r->hello.hostname = utf8_dup(host);
-		r->hello.version = strdup("");
+		r->hello.version = utf8_dup(c->version);
 		if (asprintf(&r->hello.same_key, "vireo:%s", c->directory) < 0)
 			r->hello.same_key = NULL;
 		r->hello.events = guest_event_names(qemu_driver.events, qemu_driver.causes);
@@ -537,9 +702,85 @@ static void hello(struct driver_connection *c)
 	env_post(&c->env, r);
 }
 
+/* Once its files are read, and the program has said what it is. */
+static void opened(struct driver_connection *c)
+{
+	struct loading *l = c->loaded;
+	struct domain *d, *tmp;
+	int r;
+
+	if (!l || c->asking)
+		return;
+	c->loaded = NULL;
+	timer_clear(&c->asking_timer);
+	r = l->error;
+	if (r == 0)
+		r = pools_new(&c->env, c->directory, TAKE(l->pools), &c->pools);
+	if (r < 0) {
+		env_post_goodbye(&c->env, "%s: %s", c->directory,
+			r == -EAGAIN ? "another broker follows this directory" : strerror(-r));
+		loading_drop(l);
+		return;
+	}
+	c->lock = l->lock;
+	l->lock = -1;
+	hello(c);
+	DL_FOREACH_SAFE(l->domains, d, tmp)
+	{
+		DL_DELETE(l->domains, d);
+		DL_APPEND(c->domains, d);
+		if (d->live)
+			domain_adopt(d);
+	}
+	if (l->first)
+		autostart(c);
+	loading_drop(l);
+}
+
+static void on_loaded(void *data)
+{
+	struct loading *l = data;
+
+	l->c->loaded = l;
+	opened(l->c);
+}
+
+static void on_asked(int error, const char *words, void *userdata)
+{
+	struct driver_connection *c = userdata;
+	const char *number = error == 0 && words ? strstr(words, "version ") : NULL;
+
+	/* It frees itself. */
+	c->asking = NULL;
+	if (number)
+		snprintf(c->version, sizeof(c->version), "QEMU %.*s", (int)strspn(number + 8, "0123456789."), number + 8);
+	opened(c);
+}
+
+static void on_asking_patience(struct timer *t, void *userdata)
+{
+	struct driver_connection *c = userdata;
+
+	runner_free(TAKE(c->asking));
+	opened(c);
+}
+
+/* Each domain may name another program; this is the one that others get. */
+static void ask_version(struct driver_connection *c)
+{
+	static const struct runner_ops ops = {.ended = on_asked, .whole = true};
+	static char *const argv[] = {(char *)"/usr/bin/qemu-system-x86_64", (char *)"--version", NULL};
+
+	if (runner_program(c->env.event, argv, &ops, c, &c->asking) < 0)
+		c->asking = NULL;
+	else
+		timer_in(c->env.clock, &c->asking_timer, 2 * USEC_PER_SEC, on_asking_patience, c);
+}
+
 static int run_open(const char *uri, struct driver_host *host, struct driver_connection **ret, struct failure *f)
 {
 	_cleanup_(run_closep) struct driver_connection *c = calloc(1, sizeof(*c));
+	struct loading *l;
 	int r;
 
 	if (!c)
@@ -549,25 +790,22 @@ static int run_open(const char *uri, struct driver_host *host, struct driver_con
 	c->env.event = sd_event_ref(driver_host_event(host));
 	c->env.clock = driver_host_clock(host);
 	r = parse_uri(uri, &c->directory, f);
+	if (r == 0)
+		r = chores_new(c->env.event, &c->env.chores);
 	if (r != 0)
 		return r;
-	r = files_make_directory(c->directory);
-	if (r == 0)
-		r = files_lock(c->directory, ".lock", &c->lock);
-	if (r == 0)
-		r = pools_new(&c->env, c->directory, &c->pools);
-	if (r < 0)
-		env_post_goodbye(&c->env, "%s: %s", c->directory,
-			r == -EAGAIN ? "another broker follows this directory" : strerror(-r));
-	else {
-		hello(c);
-		r = load_all(c);
-		if (r < 0)
-			env_post_goodbye(&c->env, "%s: %s", c->directory, strerror(-r));
-		else
-			autostart(c);
-		c->opened = true;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	l->c = c;
+	l->lock = -1;
+	l->directory = strdup(c->directory);
+	r = l->directory ? chores_run(c->env.chores, loading_work, on_loaded, loading_drop, l) : -ENOMEM;
+	if (r < 0) {
+		loading_drop(l);
+		return r;
 	}
+	ask_version(c);
 	*ret = TAKE(c);
 	return 0;
 }

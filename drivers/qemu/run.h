@@ -36,6 +36,9 @@ enum run_phase {
 	RUN_ENDING, /* the monitor has gone: until the process has, nobody knows whether it comes back */
 };
 
+/* Where swtpm keeps the state of a TPM 2.0. */
+#define TPM_STATE "tpm2-00.permall"
+
 struct domain {
 	struct driver_connection *c;
 	sd_id128_t uuid;
@@ -45,6 +48,12 @@ struct domain {
 	struct vm *live; /* not OFF */
 	char *live_text;
 	bool autostart, managed_save;
+	bool changing;	  /* its files are being changed (change.h) */
+	bool forgotten;	  /* it is no more, as soon as its files have gone */
+	bool removed;	  /* they have */
+	char *pending;	  /* name that it is about to have; NULL: none */
+	struct request **queued; /* what waits until its files have been changed */
+	size_t n_queued;
 	char word[24]; /* how the last run ended: of `virsh domstate --reason` */
 
 	enum run_phase phase;
@@ -57,6 +66,7 @@ struct domain {
 	int service_fds[3]; /* kept until systemd has answered; 0: none */
 	struct timer timer;
 	unsigned tries;
+	bool preparing; /* STARTING: a worker is at it (prepare.h) */
 	struct guest *guest; /* not OFF */
 	const char *saved_word; /* what of the guest's words is in the file; static */
 	bool adopted;		/* found running, not answered yet */
@@ -65,6 +75,7 @@ struct domain {
 	bool paused;	       /* leave it so */
 	int incoming;	       /* descriptor of a saved state; -1: none */
 	bool from_managed;     /* … and it is the managed save */
+	bool reset_nvram;      /* begin with firmware variables as they were */
 	struct failure why;    /* the start fails for */
 	struct request **destroys;
 	size_t n_destroys;
@@ -74,16 +85,22 @@ struct domain {
 };
 
 struct pools;
+struct runner;
+struct loading;
 
 struct driver_connection {
 	struct guest_env env;
 	char *directory;
 	int lock;
-	bool closing, opened;
+	bool closing;
 	bool progressing, again; /* a look that is answered at once must not begin another round inside this one */
 	struct domain *domains;
 	struct run_listing *listings;
 	struct pools *pools;
+	struct loading *loaded; /* until there is also a version */
+	struct runner *asking;
+	struct timer asking_timer;
+	char version[64];
 	sd_bus *systemd; /* NULL: not asked yet, or cannot be */
 	bool no_services;
 };
@@ -104,8 +121,15 @@ void domain_post_settled(struct domain *d);
 void domain_tell(struct domain *d, enum cause cause, const char *reason, struct request *r, const struct result *result);
 /* One less to wait for: listings that wait for adopted domains go on. */
 void run_progress(struct driver_connection *c);
-/* It has neither run nor description any more: forget it, and its directory. */
+/* It has neither run nor description any more: forget it, and its directory. May free it. */
 void domain_forget(struct domain *d);
+/* Its files have been changed: what has waited goes on. May free it. */
+void domain_settled(struct domain *d);
+/* Let a request wait for that. Takes @r. */
+void domain_wait(struct domain *d, struct request *r);
+/* Not in the list yet. */
+struct domain *domain_new(struct driver_connection *c, sd_id128_t uuid);
+void domain_free(struct domain *d);
 /* Complete a look of the guest's. */
 void domain_complete(struct domain *d, struct seen *s);
 
@@ -134,11 +158,14 @@ extern const enum operation run_operations[];
 
 /* ---- files.c ------------------------------------------------------------------------------------------------ */
 
-/* All: 0, or a negative errno. */
+/* Any thread. All: 0, or a negative errno. */
 int files_write(const char *directory, const char *file, const char *text, bool sync);
 /* Owned by the caller. -EFBIG for more than 16 MiB. */
 int files_read(const char *directory, const char *file, char **ret);
+/* It stays removed, whatever happens. */
 int files_remove(const char *directory, const char *file);
+/* It has gone for now: quick, and good for what a run leaves behind. */
+void files_unlink(const char *directory, const char *file);
 /* The directory with all that is in it (one level). */
 int files_remove_directory(const char *directory);
 bool files_has(const char *directory, const char *file);
@@ -146,25 +173,38 @@ int files_make_directory(const char *path);
 /* An advisory lock. -EAGAIN: somebody else has it. */
 int files_lock(const char *directory, const char *file, int *ret);
 int files_next_run(const char *directory, int *ret);
-int files_save_state(struct domain *d, const char *phase, bool sync);
+int files_save_state(struct domain *d, const char *phase);
+int files_write_state(const char *directory, int run, const char *phase, const char *word, pid_t pid);
 /* "" phase when there is none. @word, @phase: at least 24 bytes. */
 void files_load_state(const char *directory, int *run, char *phase, char *word, pid_t *pid);
 /* Who holds UUID/lock: a descriptor of the process, and its number; -ESRCH when nobody. @hint: look there first. */
 int files_lock_holder(const char *directory, pid_t hint, pid_t *ret_pid, int *ret_pidfd);
+/* The same of its TPM. */
+int files_tpm_holder(const char *directory, int *ret_pidfd);
 
 /* ---- process.c ---------------------------------------------------------------------------------------------- */
 
+/* What they have open. By the number of the lock QEMU is told from its TPM. */
 #define PROCESS_MONITOR_FD 3
 #define PROCESS_LOCK_FD 4
+#define PROCESS_TPM_LOCK_FD 5
+#define PROCESS_REPORT_FD 6
 
-/*
- * process_spawn() - a process that outlives us, in a session of its own
- * @monitor, @lock: become descriptors 3 and 4; borrowed
- * @log: path of what gets its words
- */
-int process_spawn(char *const *argv, const char *directory, int monitor, int lock, pid_t *ret_pid, int *ret_pidfd);
-int process_log(const char *directory);
-/* A listening socket @directory/@file, and one connected to it. */
+struct process {
+	char *const *argv;
+	const char *directory;
+	const char *log;   /* file in it that gets its words */
+	char *environment; /* one more variable; NULL: none */
+	int socket, lock;  /* become descriptors PROCESS_MONITOR_FD and lock_fd; borrowed */
+	int lock_fd;
+};
+
+/* Any thread. A process that outlives us, in a session of its own. 0, or a negative errno: also that of execve(). */
+int process_spawn(const struct process *p, pid_t *ret_pid);
+int process_log(const char *directory, const char *file);
+/* A listening socket @directory/@file. */
+int process_listen(const char *directory, const char *file, int *ret);
+/* The same, and one connected to it. */
 int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected);
 int process_connect(const char *directory, const char *file, int *ret);
 /* The last words of the log, one line; owned, valid UTF-8, NULL when there are none. */

@@ -70,7 +70,7 @@ static void check_end(struct runner *r)
 		while (r->n > 0 && (r->words[r->n - 1] == '\n' || r->words[r->n - 1] == '\r'))
 			r->n--;
 		r->words[r->n] = 0;
-		char *line = strrchr(r->words, '\n');
+		char *line = r->ops->whole ? NULL : strrchr(r->words, '\n');
 
 		words = utf8_dup(line ? line + 1 : r->words);
 	}
@@ -87,7 +87,7 @@ static void read_progress(struct runner *r)
 	for (const char *s = r->words; (s = strchr(s, '(')); s++)
 		if (strchr(s, '%'))
 			open = s;
-	if (open && sscanf(open, "(%lf/100%%)", &percent) == 1 && percent >= 0 && percent <= 100)
+	if (open && r->ops->progress && sscanf(open, "(%lf/100%%)", &percent) == 1 && percent >= 0 && percent <= 100)
 		r->ops->progress(percent / 100, r->userdata);
 }
 

@@ -154,3 +154,19 @@ int saved_open(const char *path, int *ret, char **ret_xml, bool *ret_running, st
 	close(fd);
 	return r;
 }
+
+void saved_opening_work(void *data)
+{
+	struct saved_opening *o = data;
+
+	o->error = saved_open(o->path, &o->fd, &o->xml, &o->running, &o->f);
+}
+
+void saved_opening_clear(struct saved_opening *o)
+{
+	failure_clear(&o->f);
+	if (o->fd >= 0)
+		close(o->fd);
+	free(o->xml);
+	free(o->path);
+}

@@ -29,5 +29,16 @@ int saved_result(int pidfd);
 /* PATH.part is of no use. */
 void saved_abandon(const char *path);
 
-/* Return: 0, with the descriptor standing at QEMU's stream; VIREO_NOT_FOUND; VIREO_OPERATION_FAILED. @ret_xml: owned. */
+/* Any thread. Return: 0, with the descriptor standing at QEMU's stream; VIREO_NOT_FOUND; VIREO_OPERATION_FAILED. @ret_xml: owned. */
 int saved_open(const char *path, int *ret, char **ret_xml, bool *ret_running, struct failure *f);
+
+/* The same, as a chore: work() fills what is below. */
+struct saved_opening {
+	char *path; /* owned */
+	struct failure f;
+	int error, fd;
+	char *xml;
+	bool running;
+};
+void saved_opening_work(void *data);
+void saved_opening_clear(struct saved_opening *o);

@@ -75,17 +75,25 @@ static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *ret)
 	return 0;
 }
 
-static int append(sd_bus_message *m, struct domain *d, char *const *argv, int listener, int lock, int log)
+struct service {
+	const char *unit, *description;
+	char *const *argv;
+	const char *environment; /* one more; NULL: none */
+	int in, out, error;
+};
+
+static int append(sd_bus_message *m, const struct service *s)
 {
-	int r = sd_bus_message_append(m, "ss", d->unit, "fail");
+	const char *more = s->environment ? s->environment : "LC_ALL=C";
+	int r = sd_bus_message_append(m, "ss", s->unit, "fail");
 
 	if (r >= 0)
 		r = sd_bus_message_open_container(m, 'a', "(sv)");
 	if (r >= 0)
-		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", domain_name(d), "Type", "s",
+		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", s->description, "Type", "s",
 			"exec", "CollectMode", "s", "inactive-or-failed", "Slice", "s", "machine.slice", "UMask", "u", 0077,
-			"StandardInputFileDescriptor", "h", lock, "StandardOutputFileDescriptor", "h", listener,
-			"StandardErrorFileDescriptor", "h", log, "Environment", "as", 1, "LC_ALL=C");
+			"StandardInputFileDescriptor", "h", s->in, "StandardOutputFileDescriptor", "h", s->out,
+			"StandardErrorFileDescriptor", "h", s->error, "Environment", "as", 2, "LC_ALL=C", more);
 	/* ExecStart would replace what looks like a variable in our arguments. */
 	if (r >= 0)
 		r = sd_bus_message_open_container(m, 'r', "sv");
@@ -98,9 +106,9 @@ static int append(sd_bus_message *m, struct domain *d, char *const *argv, int li
 	if (r >= 0)
 		r = sd_bus_message_open_container(m, 'r', "sasas");
 	if (r >= 0)
-		r = sd_bus_message_append(m, "s", argv[0]);
+		r = sd_bus_message_append(m, "s", s->argv[0]);
 	if (r >= 0)
-		r = sd_bus_message_append_strv(m, (char **)argv);
+		r = sd_bus_message_append_strv(m, (char **)s->argv);
 	if (r >= 0)
 		r = sd_bus_message_append(m, "as", 1, "no-env-expand");
 	for (int i = 0; i < 4 && r >= 0; i++)
@@ -112,23 +120,36 @@ static int append(sd_bus_message *m, struct domain *d, char *const *argv, int li
 	return r;
 }
 
-int service_start(struct domain *d, char *const *argv, int listener, int lock, int log)
+/* @slot: NULL: nobody waits for the answer. */
+static int ask(struct domain *d, const struct service *s, sd_bus_slot **slot, sd_bus_message_handler_t fn)
 {
 	sd_bus_message *m = NULL;
-	char uuid[SD_ID128_UUID_STRING_MAX];
+	int r = sd_bus_message_new_method_call(d->c->systemd, &m, SYSTEMD, "StartTransientUnit");
+
+	if (r >= 0)
+		r = append(m, s);
+	if (r >= 0)
+		r = sd_bus_call_async(d->c->systemd, slot, m, fn, d, ANSWER_PATIENCE);
+	sd_bus_message_unref(m);
+	return r < 0 ? r : 0;
+}
+
+/* "vireo-UUID-RUN.service"; of its TPM "vireo-UUID-RUN-tpm.service". Owned; NULL: no memory. */
+static char *unit_name(const struct domain *d, const char *suffix)
+{
+	char uuid[SD_ID128_UUID_STRING_MAX], *name;
+
+	return asprintf(&name, "vireo-%s-%d%s.service", sd_id128_to_uuid_string(d->uuid, uuid), d->run, suffix) < 0 ? NULL : name;
+}
+
+int service_start(struct domain *d, char *const *argv, int listener, int lock, int log)
+{
+	struct service s = {.description = domain_name(d), .argv = argv, .in = lock, .out = listener, .error = log};
 	int r;
 
 	free(TAKE(d->unit));
-	if (asprintf(&d->unit, "vireo-%s-%d.service", sd_id128_to_uuid_string(d->uuid, uuid), d->run) < 0) {
-		d->unit = NULL;
-		return -ENOMEM;
-	}
-	r = sd_bus_message_new_method_call(d->c->systemd, &m, SYSTEMD, "StartTransientUnit");
-	if (r >= 0)
-		r = append(m, d, argv, listener, lock, log);
-	if (r >= 0)
-		r = sd_bus_call_async(d->c->systemd, &d->service_call, m, on_answer, d, ANSWER_PATIENCE);
-	sd_bus_message_unref(m);
+	s.unit = d->unit = unit_name(d, "");
+	r = d->unit ? ask(d, &s, &d->service_call, on_answer) : -ENOMEM;
 	if (r < 0) {
 		free(TAKE(d->unit));
 		return r;
@@ -140,10 +161,29 @@ int service_start(struct domain *d, char *const *argv, int listener, int lock, i
 	return 0;
 }
 
+int service_start_tpm(struct domain *d, char *const *argv, char *environment, int listener, int lock, int log)
+{
+	_cleanup_(freep) char *unit = unit_name(d, "-tpm"), *description = NULL;
+	struct service s = {.argv = argv, .environment = environment, .in = listener, .out = lock, .error = log};
+
+	if (!unit || asprintf(&description, "TPM of %s", domain_name(d)) < 0) {
+		description = NULL;
+		return -ENOMEM;
+	}
+	s.unit = unit;
+	s.description = description;
+	/* Where systemd refuses, it refuses QEMU too; where the TPM ends at once, QEMU finds nobody at its socket. */
+	return ask(d, &s, NULL, NULL);
+}
+
+static void kill_unit(struct domain *d, const char *unit)
+{
+	(void)sd_bus_call_method_async(d->c->systemd, NULL, SYSTEMD, "KillUnit", NULL, NULL, "ssi", unit, "all", SIGKILL);
+	(void)sd_bus_call_method_async(d->c->systemd, NULL, SYSTEMD, "StopUnit", NULL, NULL, "ss", unit, "fail");
+}
+
 void service_kill(struct domain *d)
 {
-	if (!d->unit || !d->c->systemd)
-		return;
-	(void)sd_bus_call_method_async(d->c->systemd, NULL, SYSTEMD, "KillUnit", NULL, NULL, "ssi", d->unit, "all", SIGKILL);
-	(void)sd_bus_call_method_async(d->c->systemd, NULL, SYSTEMD, "StopUnit", NULL, NULL, "ss", d->unit, "fail");
+	if (d->unit && d->c->systemd)
+		kill_unit(d, d->unit);
 }

@@ -12,6 +12,9 @@
  */
 #define SERVICE_LOCK_FD 0
 #define SERVICE_MONITOR_FD 1
+/* Its TPM, another service, has its socket as standard input, and the lock as standard output. */
+#define SERVICE_TPM_SOCKET_FD 0
+#define SERVICE_TPM_LOCK_FD 1
 
 /* Does systemd run this machine, and may we ask it? Opens the connection, once. */
 bool service_is_possible(struct driver_connection *c);
@@ -20,6 +23,8 @@ bool service_is_possible(struct driver_connection *c);
  * domain_spawn_again() is called, and services are not possible any more.
  */
 int service_start(struct domain *d, char *const *argv, int listener, int lock, int log);
+/* The TPM of the run that is about to begin. 0, or a negative errno. */
+int service_start_tpm(struct domain *d, char *const *argv, char *environment, int listener, int lock, int log);
 /* Whatever of it is there, or is about to be. */
 void service_kill(struct domain *d);
 /* Forget what was asked for. */

@@ -8,11 +8,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
-#include <sys/stat.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
 #include "jobs.h"
+#include "prepare.h"
 #include "run.h"
 #include "saved.h"
 #include "service.h"
@@ -118,9 +118,15 @@ static void end_destroys(struct domain *d, enum vireo_error error, const char *m
 
 static void clean_files(struct domain *d)
 {
-	(void)files_remove(d->directory, "live.xml");
-	(void)files_remove(d->directory, "monitor");
-	(void)files_remove(d->directory, "pid");
+	int fd;
+
+	files_unlink(d->directory, "live.xml");
+	files_unlink(d->directory, "monitor");
+	files_unlink(d->directory, "pid");
+	/* A TPM whose QEMU never came ends as one whose QEMU goes: with a connection. */
+	if (process_connect(d->directory, "tpm", &fd) == 0)
+		close(fd);
+	files_unlink(d->directory, "tpm");
 }
 
 /* The start has failed, or was ended: as if it had never been. */
@@ -141,7 +147,7 @@ static void start_failed(struct domain *d)
 	vm_free(TAKE(d->live));
 	free(TAKE(d->live_text));
 	if (!transient) {
-		(void)files_save_state(d, "off", false);
+		(void)files_save_state(d, "off");
 		domain_post_settled(d);
 	}
 	if (r)
@@ -157,7 +163,7 @@ static void stopped(struct domain *d, const char *reason)
 
 	snprintf(d->word, sizeof(d->word), "%s", word_of_end(reason));
 	d->managed_save = files_has(d->directory, "save");
-	(void)files_save_state(d, "off", false);
+	(void)files_save_state(d, "off");
 	log_info("Domain '%s' has ended (%s).", domain_name(d), reason);
 	if (o) {
 		o->cause = CAUSE_STOPPED;
@@ -178,8 +184,7 @@ static void ended(struct domain *d)
 	bool told = g && g->announced;
 
 	timer_clear(&d->timer);
-	if (d->incoming >= 0)
-		close(d->incoming);
+	chores_close_fd(d->c->env.chores, d->incoming);
 	d->incoming = -1;
 	clean_files(d);
 	forget_process(d);
@@ -283,12 +288,33 @@ static void fail(struct domain *d, enum vireo_error error, const char *format, .
 	va_end(ap);
 	if (d->why.error == VIREO_OK)
 		failure_set(&d->why, error, "%s", text ? text : "");
+	if (d->preparing)
+		return;
 	if (d->pid > 0 || d->unit) {
 		/* The rest happens when it has gone. */
 		kill_process(d);
 		return;
 	}
 	ended(d);
+}
+
+static void sync_work(void *data)
+{
+	int fd = open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	(void)fsync(fd);
+	close(fd);
+}
+
+/* What was removed stays so. */
+static void sync_directory(struct domain *d)
+{
+	char *path = strdup(d->directory);
+
+	if (path)
+		chores_run_last(d->c->env.chores, sync_work, free, path);
 }
 
 static void on_first_look(struct guest *g, enum waited how, const struct seen *s, void *userdata)
@@ -310,11 +336,12 @@ static void on_first_look(struct guest *g, enum waited how, const struct seen *s
 		watch_process(d);
 	}
 	if (d->from_managed) {
-		/* It runs again, so what was kept is of the past. */
-		(void)files_remove(d->directory, "save");
+		/* It runs again, so what was kept is of the past. The descriptor keeps this quick. */
+		files_unlink(d->directory, "save");
+		sync_directory(d);
 		d->managed_save = false;
 	}
-	(void)files_save_state(d, "up", false);
+	(void)files_save_state(d, "up");
 	d->saved_word = g->running_word;
 
 	_cleanup_(seen_freep) struct seen *now = seen_copy(s);
@@ -324,8 +351,7 @@ static void on_first_look(struct guest *g, enum waited how, const struct seen *s
 		now->managed_save = d->managed_save;
 	}
 	guest_announce(g, d->incoming >= 0 ? "restored" : "booted", now ? now : s);
-	if (d->incoming >= 0)
-		close(d->incoming);
+	chores_close_fd(d->c->env.chores, d->incoming);
 	d->incoming = -1;
 	r = TAKE(d->start);
 	if (r)
@@ -467,7 +493,7 @@ static void on_changed(struct guest *g)
 	/* So that a restart of the broker changes nothing that clients see. */
 	if (d->phase == RUN_UP && g->running_word != d->saved_word) {
 		d->saved_word = g->running_word;
-		(void)files_save_state(d, "up", false);
+		(void)files_save_state(d, "up");
 	}
 }
 
@@ -501,119 +527,81 @@ static const struct guest_ops ops = {
 	.event = on_event,
 };
 
-/* Variables of firmware begin as the template. */
-static int make_nvram(const struct domain *d, const struct vm_run *run, struct failure *f)
-{
-	_cleanup_(freep) char *code = NULL, *vars = NULL, *template = NULL;
-	char buffer[65536];
-	int from, to, r = vm_firmware(d->live, run, &code, &vars, &template, f);
-	ssize_t n = 0;
-
-	if (r != 0 || !vars || !template || access(vars, F_OK) == 0)
-		return r;
-	from = open(template, O_RDONLY | O_CLOEXEC);
-	to = from >= 0 ? open(vars, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
-	while (to >= 0 && (n = read(from, buffer, sizeof(buffer))) > 0)
-		if (write(to, buffer, (size_t)n) != n) {
-			n = -1;
-			break;
-		}
-	if (to < 0 || n < 0) {
-		r = failure_set(f, VIREO_OPERATION_FAILED, "The firmware's variables %s cannot be made from %s: %s", vars, template,
-			strerror(errno));
-		(void)unlink(vars);
-	}
-	if (from >= 0)
-		close(from);
-	if (to >= 0)
-		close(to);
-	return r;
-}
-
 static void on_lock_retry(struct timer *t, void *userdata)
 {
 	spawn(userdata);
 }
 
-/* @listener and @lock are taken. */
-static int spawn_with(struct domain *d, char *const *argv, bool service, int listener, int lock)
-{
-	int log = -1, r;
-
-	if (service) {
-		log = process_log(d->directory);
-		r = log < 0 ? log : service_start(d, argv, listener, lock, log);
-		if (r == 0)
-			return 0;
-	} else
-		r = process_spawn(argv, d->directory, listener, lock, &d->pid, &d->pidfd);
-	if (log >= 0)
-		close(log);
-	close(listener);
-	/* From now on it is the process alone that holds it. */
-	close(lock);
-	return r;
-}
-
 static void spawn(struct domain *d)
 {
-	bool service = service_is_possible(d->c);
-	struct vm_run run = {
-		.directory = d->directory,
-		.monitor_fd = service ? SERVICE_MONITOR_FD : PROCESS_MONITOR_FD,
-		.incoming = d->incoming >= 0,
-	};
-	struct failure f = {0};
-	char **argv = NULL;
-	int lock = -1, listener = -1, connected = -1, r;
+	int r = prepare(d, service_is_possible(d->c), d->tries >= LOCK_RETRIES / 4);
 
-	r = files_lock(d->directory, "lock", &lock);
-	if (r == -EAGAIN && d->n_destroys == 0 && d->tries++ < LOCK_RETRIES) {
+	if (r < 0)
+		fail(d, VIREO_OPERATION_FAILED, "%s", strerror(-r));
+}
+
+/* Ask systemd for what is prepared. Takes the descriptors of @p. */
+static int ask_for_service(struct domain *d, struct prepared *p)
+{
+	int log, r = 0;
+
+	if (p->tpm_argv) {
+		log = process_log(d->directory, "tpm-log");
+		r = log < 0 ? log : service_start_tpm(d, p->tpm_argv, p->tpm_environment, p->tpm_listener, p->lock, log);
+		if (log >= 0)
+			close(log);
+	}
+	log = r == 0 ? process_log(d->directory, "log") : -1;
+	if (r == 0)
+		r = log < 0 ? log : service_start(d, p->argv, p->listener, p->lock, log);
+	if (r < 0) {
+		if (log >= 0)
+			close(log);
+		return r;
+	}
+	p->listener = p->lock = -1;
+	return 0;
+}
+
+void domain_prepared(struct domain *d, struct prepared *p)
+{
+	int r = p->error;
+
+	d->preparing = false;
+	if (p->run)
+		d->run = d->guest->run = p->run;
+	d->pid = p->pid;
+	d->pidfd = p->pidfd;
+	p->pidfd = -1;
+	if (r == -EAGAIN && d->why.error == VIREO_OK && d->tries++ < LOCK_RETRIES) {
 		/* A process of before is just about to end. */
 		timer_in(d->c->env.clock, &d->timer, LOCK_RETRY, on_lock_retry, d);
+		prepared_free(p);
 		return;
 	}
-	if (r < 0) {
-		fail(d, r == -EAGAIN ? VIREO_INVALID_STATE : VIREO_OPERATION_FAILED, "%s",
-			r == -EAGAIN ? "a QEMU of this domain is still there" : strerror(-r));
+	if (d->why.error != VIREO_OK && d->pid == 0) {
+		/* Destroyed meanwhile, and there is nothing yet. */
+		prepared_free(p);
+		ended(d);
 		return;
 	}
-	r = make_nvram(d, &run, &f);
-	if (r == 0)
-		r = vm_command(d->live, &run, &argv, &f);
-	if (r == 0)
-		r = files_write(d->directory, "live.xml", d->live_text, false);
-	if (r == 0)
-		r = files_next_run(d->c->directory, &d->run);
-	/*
-	 * Not synced, as all that is of a run: no run survives a power cut, and this is the main loop.
-	 * Before there is a process: what is found in this phase later is a start that came to nothing.
-	 */
-	if (r == 0)
-		r = files_save_state(d, "starting", false);
-	if (r == 0)
-		r = process_monitor(d->directory, "monitor", &listener, &connected);
 	if (r == 0) {
-		d->guest->run = d->run;
-		r = guest_connect(d->guest, connected, GREETING_PATIENCE);
+		r = guest_connect(d->guest, p->connected, GREETING_PATIENCE);
+		p->connected = -1;
 	}
-	if (r == 0)
-		r = spawn_with(d, argv, service, listener, lock);
-	else {
-		if (listener >= 0)
-			close(listener);
-		close(lock);
-	}
-	vm_command_free(argv);
-	if (r == 0 && d->pid > 0) {
-		(void)files_save_state(d, "starting", false);
-		watch_process(d);
-	}
-	if (r != 0) {
+	watch_process(d);
+	if (r == 0 && d->pid == 0)
+		r = ask_for_service(d, p);
+	if (r == -EAGAIN)
+		fail(d, VIREO_INVALID_STATE, "a QEMU of this domain is still there");
+	else if (r > 0)
+		fail(d, p->f.error, "%s", p->f.message ? p->f.message : "");
+	else if (r < 0) {
 		guest_disconnect(d->guest);
-		fail(d, r > 0 ? f.error : VIREO_OPERATION_FAILED, "%s", f.message ? f.message : strerror(r < 0 ? -r : EIO));
-	}
-	failure_clear(&f);
+		fail(d, VIREO_OPERATION_FAILED, "%s", strerror(-r));
+	} else if (d->why.error != VIREO_OK)
+		kill_process(d);
+	prepared_free(p);
 }
 
 void domain_spawn_again(struct domain *d)
@@ -659,6 +647,7 @@ void domain_start(struct domain *d, struct request *r, bool paused, int incoming
 	d->paused = paused;
 	d->incoming = incoming;
 	d->from_managed = from_managed;
+	d->reset_nvram = r && vdict_b(r->options, "reset-nvram", false);
 	d->tries = 0;
 	d->guest = make_guest(d);
 	if (!d->guest)
@@ -667,25 +656,21 @@ void domain_start(struct domain *d, struct request *r, bool paused, int incoming
 		spawn(d);
 }
 
-void domain_start_kept(struct domain *d, struct request *r, bool paused)
+/* @o: the managed save, looked into; NULL: there is none. Takes @r. */
+static void start_kept(struct domain *d, struct request *r, bool paused, struct saved_opening *o)
 {
-	_cleanup_(freep) char *path = NULL, *xml = NULL;
 	struct failure f = {0};
-	bool running = true;
-	int fd = -1, e = 0;
+	int e = o ? o->error : 0, fd = o ? o->fd : -1;
 
-	if (d->managed_save) {
-		e = asprintf(&path, "%s/save", d->directory) < 0 ? -ENOMEM : saved_open(path, &fd, &xml, &running, &f);
-		if (e < 0)
-			path = NULL;
+	if (e > 0) {
+		f = o->f;
+		o->f = (struct failure){0};
 	}
 	if (e == 0)
-		e = vm_parse(xml ? xml : d->config_text, &d->live, &d->live_text, &f);
+		e = vm_parse(o ? o->xml : d->config_text, &d->live, &d->live_text, &f);
 	if (e != 0) {
 		struct result result = {.failure = f};
 
-		if (fd >= 0)
-			close(fd);
 		if (e < 0)
 			failure_set(&result.failure, VIREO_OPERATION_FAILED, "%s", strerror(-e));
 		log_warning("Domain '%s' cannot be started: %s", domain_name(d), result.failure.message);
@@ -695,7 +680,61 @@ void domain_start_kept(struct domain *d, struct request *r, bool paused)
 			failure_clear(&result.failure);
 		return;
 	}
-	domain_start(d, r, paused || !running, fd, fd >= 0);
+	if (o)
+		o->fd = -1;
+	domain_start(d, r, paused || (o && !o->running), fd, o != NULL);
+}
+
+struct keeping {
+	struct saved_opening o; /* first */
+	struct domain *d;	/* borrowed; it is changing meanwhile */
+	struct request *r;
+	bool paused;
+};
+
+static void keeping_drop(void *data)
+{
+	struct keeping *k = data;
+
+	request_free(k->r);
+	saved_opening_clear(&k->o);
+	free(k);
+}
+
+static void on_opened(void *data)
+{
+	struct keeping *k = data;
+	struct domain *d = k->d;
+
+	start_kept(d, TAKE(k->r), k->paused, &k->o);
+	keeping_drop(k);
+	domain_settled(d);
+}
+
+void domain_start_kept(struct domain *d, struct request *r, bool paused)
+{
+	struct keeping *k;
+
+	if (!d->managed_save) {
+		start_kept(d, r, paused, NULL);
+		return;
+	}
+	k = calloc(1, sizeof(*k));
+	if (k) {
+		*k = (struct keeping){.o = {.fd = -1}, .d = d, .r = r, .paused = paused};
+		if (asprintf(&k->o.path, "%s/save", d->directory) < 0)
+			k->o.path = NULL;
+	}
+	if (!k || !k->o.path || chores_run(d->c->env.chores, saved_opening_work, on_opened, keeping_drop, k) < 0) {
+		if (r)
+			env_post_result(&d->c->env, r, VIREO_NO_MEMORY, "out of memory");
+		if (k) {
+			k->r = NULL;
+			keeping_drop(k);
+		}
+		return;
+	}
+	d->changing = true;
 }
 
 void domain_adopt(struct domain *d)

@@ -518,23 +518,32 @@ static int tpm_device(struct vm_parser *p, xmlNode *n)
 
 static int tpm_backend(struct vm_parser *p, xmlNode *n)
 {
-	static const struct vm_element table[] = {{"device", "path", tpm_device}, {0}};
-	int type, r = vm_choice(p, n, "type", "passthrough", -1, &type);
+	static const struct vm_element table[] = {{"device", "path", tpm_device}, {0}}, none[] = {{0}};
+	_cleanup_(freep) char *version = xml_attribute(n, "version");
+	int type, number = 0, r = vm_choice(p, n, "type", "passthrough emulator", -1, &type);
 
-	return r == 0 ? vm_parse_children(p, n, table) : r;
+	if (r == 0 && type == 0 && version)
+		return xml_refuse(p->f, n, "a TPM of the host has the version that it has");
+	if (r == 0)
+		r = vm_choice(p, n, "version", "2.0 1.2", 0, &number);
+	p->vm->tpm_emulator = type == 1;
+	p->vm->tpm_old = number == 1;
+	return r == 0 ? vm_parse_children(p, n, type == 0 ? table : none) : r;
 }
 
 static int parse_tpm(struct vm_parser *p, xmlNode *n)
 {
 	static const struct vm_element table[] = {
-		{"backend", "type", tpm_backend, .children = true}, {"alias", NULL, NULL}, {0}};
+		{"backend", "type version", tpm_backend, .children = true}, {"alias", NULL, NULL}, {"address", NULL, NULL}, {0}};
 	int model, r = vm_choice(p, n, "model", "tpm-tis tpm-crb", 0, &model);
 
 	p->vm->tpm_model = model == 1 ? "tpm-crb" : "tpm-tis";
 	if (r == 0)
 		r = vm_parse_children(p, n, table);
-	if (r == 0 && !p->vm->tpm_path)
-		r = xml_refuse(p->f, n, "it has no <backend> with a <device path='…'/>");
+	if (r == 0 && !p->vm->tpm_path && !p->vm->tpm_emulator)
+		r = xml_refuse(p->f, n, "it has no <backend> of type 'emulator', or with a <device path='…'/>");
+	if (r == 0 && p->vm->tpm_old && model == 1)
+		r = xml_refuse(p->f, n, "version 1.2 has no tpm-crb");
 	return r;
 }
 

@@ -101,6 +101,7 @@ struct vm {
 	bool scsi, virtio_serial, balloon, panic;
 	const char *rng;  /* path; NULL: none */
 	const char *tpm_path, *tpm_model;
+	bool tpm_emulator, tpm_old; /* swtpm; version 1.2 */
 	const char *watchdog, *watchdog_action;
 };
 
@@ -146,6 +147,8 @@ int vm_firmware(const struct vm *vm, const struct vm_run *run, char **ret_code, 
  */
 int vm_command(const struct vm *vm, const struct vm_run *run, char ***ret, struct failure *f);
 void vm_command_free(char **argv);
+/* The program that is the TPM, with its socket at that descriptor; its state is where the variable TPM_PATH says. */
+char **vm_tpm_command(const struct vm *vm, int socket_fd);
 
 /* xml.c: shared by domains, pools and volumes. */
 typedef struct _xmlDoc xmlDoc;

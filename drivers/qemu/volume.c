@@ -70,40 +70,186 @@ int volume_probe(int dir, const char *name, struct volume *ret)
 	return ret->format ? 0 : -ENOMEM;
 }
 
-static void op_list(struct pool *p, struct request *r)
+/* ---- what waits for the disk -------------------------------------------------------------------------------- */
+
+/* What a worker finds out, or does, before it is known what becomes of a request. */
+struct attempt {
+	struct pool *p; /* borrowed; stays */
+	struct request *r;
+	void (*next)(struct attempt *a); /* on the loop; takes r, unless it is NULL */
+
+	char *directory;
+	const char *name;  /* it must be there; of the request */
+	char *wanted;	   /* it must not; owned */
+	bool list, unlink; /* of all that is there; of @name */
+	int flags;	   /* @name is opened with these; 0: it is not */
+	char *part, *path; /* one becomes the other */
+
+	int error;    /* of @name, @part or the directory */
+	bool taken;   /* @wanted is there */
+	bool looked;
+	struct volume v;
+	int fd;
+	uint64_t size;
+	struct result result;
+	struct pool_look look;
+};
+
+static void attempt_free(void *data)
 {
-	struct result result = {0};
-	DIR *d = opendir(p->path);
+	struct attempt *a = data;
+
+	request_free(a->r);
+	for (size_t i = 0; i < a->result.n_volumes; i++) {
+		free(a->result.volumes[i].name);
+		free(a->result.volumes[i].path);
+		free(a->result.volumes[i].type);
+		free(a->result.volumes[i].format);
+	}
+	free(a->result.volumes);
+	failure_clear(&a->result.failure);
+	free(a->result.text);
+	free(a->v.format);
+	free(a->directory);
+	free(a->wanted);
+	free(a->part);
+	free(a->path);
+	if (a->fd >= 0)
+		close(a->fd);
+	free(a);
+}
+
+static int list_volumes(struct attempt *a)
+{
+	DIR *d = opendir(a->directory);
 	struct dirent *e;
 
-	if (!d) {
-		pool_refuse(p, r, VIREO_OPERATION_FAILED, "%s: %s", p->path, strerror(errno));
-		return;
-	}
-	while ((e = readdir(d)) && result.n_volumes < VOLUMES_MAX) {
+	if (!d)
+		return -errno;
+	while ((e = readdir(d)) && a->result.n_volumes < VOLUMES_MAX) {
 		struct volume v = {0}, *list;
 
 		if (e->d_name[0] == '.' || volume_probe(dirfd(d), e->d_name, &v) < 0)
 			continue;
 		v.name = utf8_dup(e->d_name);
 		v.type = strdup("file");
-		if (v.name && asprintf(&v.path, "%s/%s", p->path, v.name) < 0)
+		if (v.name && asprintf(&v.path, "%s/%s", a->directory, v.name) < 0)
 			v.path = NULL;
-		list = reallocarray(result.volumes, result.n_volumes + 1, sizeof(*list));
+		list = reallocarray(a->result.volumes, a->result.n_volumes + 1, sizeof(*list));
 		if (!list || !v.name || !v.path || !v.type) {
 			free(v.name);
 			free(v.type);
 			free(v.path);
 			free(v.format);
 			if (list)
-				result.volumes = list;
+				a->result.volumes = list;
 			continue;
 		}
-		result.volumes = list;
-		list[result.n_volumes++] = v;
+		a->result.volumes = list;
+		list[a->result.n_volumes++] = v;
 	}
 	closedir(d);
-	env_post_result_full(pool_env(p), r, &result);
+	return 0;
+}
+
+static int look_at(struct attempt *a, int dir)
+{
+	struct stat st;
+	int r = volume_probe(dir, a->name, &a->v);
+
+	if (r == 0 && a->flags) {
+		a->fd = openat(dir, a->name, a->flags | O_CLOEXEC | O_NOFOLLOW);
+		if (a->fd < 0 || fstat(a->fd, &st) < 0)
+			r = -errno;
+		else
+			a->size = (uint64_t)st.st_size;
+	}
+	if (r == 0 && a->unlink && unlinkat(dir, a->name, 0) < 0)
+		r = -errno;
+	return r;
+}
+
+static void attempt_work(void *data)
+{
+	struct attempt *a = data;
+	int dir = open(a->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	a->error = dir < 0 ? -errno : 0;
+	if (a->error == 0 && a->name)
+		a->error = look_at(a, dir);
+	if (a->error == 0 && a->wanted)
+		a->taken = faccessat(dir, a->wanted, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+	if (a->error == 0 && a->list)
+		a->error = list_volumes(a);
+	if (a->error == 0 && a->path && renameat2(AT_FDCWD, a->part, AT_FDCWD, a->path, RENAME_NOREPLACE) < 0)
+		a->error = -errno;
+	if (dir >= 0)
+		close(dir);
+	/* What did not become what it should is of no use. */
+	if (a->part && (a->error < 0 || !a->path))
+		(void)unlink(a->part);
+	if (a->looked)
+		pool_look(a->directory, &a->look);
+}
+
+static void attempt_done(void *data)
+{
+	struct attempt *a = data;
+	struct pool *p = a->p;
+
+	a->next(a);
+	a->r = NULL;
+	attempt_free(a);
+	pool_work_ends(p);
+}
+
+/* Takes @r. NULL: no memory; the request has been ended. */
+static struct attempt *attempt_new(struct pool *p, struct request *r, void (*next)(struct attempt *a))
+{
+	struct attempt *a = calloc(1, sizeof(*a));
+
+	if (a && (a->directory = strdup(p->path))) {
+		a->p = p;
+		a->r = r;
+		a->next = next;
+		a->fd = -1;
+		return a;
+	}
+	free(a);
+	pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
+	return NULL;
+}
+
+static void attempt_run(struct attempt *a)
+{
+	int r;
+
+	pool_work_begins(a->p);
+	r = chores_run(pool_env(a->p)->chores, attempt_work, attempt_done, attempt_free, a);
+	if (r < 0) {
+		a->error = r;
+		attempt_done(a);
+	}
+}
+
+static void on_listed(struct attempt *a)
+{
+	if (a->error < 0)
+		pool_refuse(a->p, a->r, VIREO_OPERATION_FAILED, "%s: %s", a->directory, strerror(-a->error));
+	else
+		env_post_result_full(pool_env(a->p), a->r, &a->result);
+	if (a->error == 0)
+		a->result = (struct result){0}; /* taken */
+}
+
+static void op_list(struct pool *p, struct request *r)
+{
+	struct attempt *a = attempt_new(p, r, on_listed);
+
+	if (!a)
+		return;
+	a->list = true;
+	attempt_run(a);
 }
 
 /* ---- jobs --------------------------------------------------------------------------------------------------- */
@@ -111,6 +257,7 @@ static void op_list(struct pool *p, struct request *r)
 static void job_drop(struct volume_job *j)
 {
 	runner_free(j->runner);
+	/* Only where the connection is closed: else it has been seen to. */
 	if (j->part)
 		(void)unlink(j->part);
 	request_free(j->request);
@@ -177,36 +324,50 @@ static void on_progress(double part, void *userdata)
 	env_post(env, r);
 }
 
-/* Name what was made, and tell. */
+static void on_named(struct attempt *a)
+{
+	struct request *r = a->r;
+	const char *name = a->result.text;
+	struct result result = {.failure = a->result.failure};
+
+	a->result.failure = (struct failure){0};
+	if (result.failure.error == VIREO_OK && a->error == -EEXIST)
+		failure_set(&result.failure, VIREO_ALREADY_EXISTS, "there is a volume '%s' already", name);
+	else if (result.failure.error == VIREO_OK && a->error < 0)
+		failure_set(&result.failure, VIREO_OPERATION_FAILED, "%s", strerror(-a->error));
+	else if (result.failure.error == VIREO_OK && r->operation == OP_POOL_CREATE_VOLUME)
+		result.text = utf8_dup(name);
+	pool_take_look(a->p, &a->look, false);
+	pool_end(a->p, r, &result);
+}
+
+/* Name what was made, or remove it, and tell. */
 static void on_ended(int error, const char *words, void *userdata)
 {
 	struct volume_job *j = userdata;
-	struct pool *p = j->pool;
-	struct request *r = TAKE(j->request);
-	struct result result = {0};
-	_cleanup_(freep) char *path = path_of(p, "", j->name, "");
+	struct attempt *a = attempt_new(j->pool, TAKE(j->request), on_named);
 
 	/* It frees itself behind this. */
 	j->runner = NULL;
-	if (error == 0 && j->part) {
-		if (!path || renameat2(AT_FDCWD, j->part, AT_FDCWD, path, RENAME_NOREPLACE) < 0)
-			error = path ? -errno : -ENOMEM;
-		else
-			free(TAKE(j->part));
+	if (!a) {
+		job_drop(j);
+		return;
 	}
-	if (error == 0 && r->operation == OP_POOL_DELETE_VOLUME && path && unlink(path) < 0)
-		error = -errno;
 	if (error == -ECANCELED)
-		failure_set(&result.failure, VIREO_CANCELLED, "it was cancelled");
-	else if (error == -EEXIST)
-		failure_set(&result.failure, VIREO_ALREADY_EXISTS, "there is a volume '%s' already", j->name);
+		failure_set(&a->result.failure, VIREO_CANCELLED, "it was cancelled");
 	else if (error < 0)
-		failure_set(&result.failure, VIREO_OPERATION_FAILED, "%s", words ? words : strerror(-error));
-	else if (r->operation == OP_POOL_CREATE_VOLUME)
-		result.text = utf8_dup(j->name);
+		failure_set(&a->result.failure, VIREO_OPERATION_FAILED, "%s", words ? words : strerror(-error));
+	a->result.text = strdup(j->name);
+	a->part = TAKE(j->part);
+	if (error == 0 && a->part)
+		a->path = path_of(j->pool, "", j->name, "");
+	if (error == 0 && a->r->operation == OP_POOL_DELETE_VOLUME) {
+		a->name = a->r->text;
+		a->unlink = true;
+	}
+	a->looked = true;
 	job_drop(j);
-	pool_refresh(p, false);
-	pool_end(p, r, &result);
+	attempt_run(a);
 }
 
 static const struct runner_ops ops = {.progress = on_progress, .ended = on_ended};
@@ -220,37 +381,52 @@ static bool check_name(struct pool *p, struct request *r, const char *name)
 	return false;
 }
 
-/* The volume must be there, and nobody at work on it. */
-static bool find_volume(struct pool *p, struct request *r, const char *name, struct volume *ret)
+/* Nobody at work on it; what is only being made is not there yet. */
+static bool is_idle(struct pool *p, struct request *r, const char *name)
 {
-	int dir, e;
+	struct volume_job *j = job_of(p, name);
 
-	if (!check_name(p, r, name))
-		return false;
-	dir = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	e = dir < 0 ? -errno : volume_probe(dir, name, ret);
-	if (dir >= 0)
-		close(dir);
-	if (e < 0) {
-		pool_refuse(p, r, e == -ENOENT ? VIREO_NOT_FOUND : VIREO_OPERATION_FAILED, "volume '%s': %s", name, strerror(-e));
-		return false;
-	}
-	if (job_of(p, name)) {
-		free(TAKE(ret->format));
-		pool_refuse(p, r, VIREO_BUSY, "the volume '%s' is being worked on", name);
-		return false;
-	}
-	return true;
+	if (!j || j->part)
+		return true;
+	pool_refuse(p, r, VIREO_BUSY, "the volume '%s' is being worked on", name);
+	return false;
 }
 
-static bool is_free(struct pool *p, struct request *r, const char *name)
+/* false: refused; a->r has been ended. */
+static bool attempt_is_good(struct attempt *a)
 {
-	_cleanup_(freep) char *path = path_of(p, "", name, "");
+	struct pool *p = a->p;
 
-	if (path && access(path, F_OK) < 0 && errno == ENOENT && !job_of(p, name))
-		return true;
-	pool_refuse(p, r, VIREO_ALREADY_EXISTS, "there is a volume '%s' already", name);
-	return false;
+	if (a->error < 0) {
+		if (a->name)
+			pool_refuse(p, a->r, a->error == -ENOENT ? VIREO_NOT_FOUND : VIREO_OPERATION_FAILED, "volume '%s': %s", a->name,
+				strerror(-a->error));
+		else
+			pool_refuse(p, a->r, VIREO_OPERATION_FAILED, "%s: %s", a->directory, strerror(-a->error));
+		return false;
+	}
+	if (a->taken || (a->wanted && job_of(p, a->wanted))) {
+		pool_refuse(p, a->r, VIREO_ALREADY_EXISTS, "there is a volume '%s' already", a->wanted);
+		return false;
+	}
+	if (!p->active_text) {
+		pool_refuse(p, a->r, VIREO_INVALID_STATE, "the pool is inactive");
+		return false;
+	}
+	return !a->name || is_idle(p, a->r, a->name);
+}
+
+/* An attempt at a volume that must be there. NULL: refused. */
+static struct attempt *attempt_at(struct pool *p, struct request *r, const char *name, void (*next)(struct attempt *a))
+{
+	struct attempt *a;
+
+	if (!check_name(p, r, name) || !is_idle(p, r, name))
+		return NULL;
+	a = attempt_new(p, r, next);
+	if (a)
+		a->name = r->text;
+	return a;
 }
 
 /* @argv: NULL: @r is a copy from @in to @out. Both descriptors are the caller's. */
@@ -361,33 +537,25 @@ static int parse_wanted(const char *xml, struct wanted *w, struct failure *f)
 	return r;
 }
 
-static void op_create(struct pool *p, struct request *r)
+static void on_creatable(struct attempt *a)
 {
+	struct pool *p = a->p;
+	struct request *r = a->r;
+	bool metadata = vdict_b(r->options, "prealloc-metadata", false), full;
+	char size[24], *part, *argv[16];
 	struct wanted w = {0};
 	struct failure f = {0};
-	char size[24], *part, *argv[16];
-	bool metadata = vdict_b(r->options, "prealloc-metadata", false), full;
 	size_t n = 0;
-	int e = parse_wanted(r->text, &w, &f);
 
-	if (e != 0) {
-		struct result result = {.failure = f};
-
-		env_post_result_full(pool_env(p), r, &result);
-		goto out;
+	if (!attempt_is_good(a))
+		return;
+	/* Understood before, so it is again. */
+	if (parse_wanted(r->text, &w, &f) != 0 || !(part = path_of(p, ".", w.name, ".part"))) {
+		pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
+		failure_clear(&f);
+		wanted_clear(&w);
+		return;
 	}
-	if (!w.capacity && !w.backing) {
-		pool_refuse(p, r, VIREO_INVALID_XML, "it has no <capacity>");
-		goto out;
-	}
-	if (vdict_b(r->options, "reflink", false)) {
-		pool_refuse(p, r, VIREO_NOT_SUPPORTED, "there is nothing to share blocks with");
-		goto out;
-	}
-	if (!check_name(p, r, w.name) || !is_free(p, r, w.name))
-		goto out;
-	part = path_of(p, ".", w.name, ".part");
-	(void)unlink(part ? part : "");
 	full = w.has_allocation && w.capacity && w.allocation >= w.capacity;
 	snprintf(size, sizeof(size), "%" PRIu64, w.capacity);
 	argv[n++] = (char *)QEMU_IMG;
@@ -409,10 +577,64 @@ static void op_create(struct pool *p, struct request *r)
 	if (w.capacity)
 		argv[n++] = size;
 	argv[n] = NULL;
-	if (part)
-		begin(p, r, w.name, w.capacity, part, argv, -1, -1, -1, -1, 0);
-	else
+	begin(p, r, w.name, w.capacity, part, argv, -1, -1, -1, -1, 0);
+	wanted_clear(&w);
+}
+
+static void op_create(struct pool *p, struct request *r)
+{
+	struct wanted w = {0};
+	struct failure f = {0};
+	struct attempt *a;
+	int e = parse_wanted(r->text, &w, &f);
+
+	if (e != 0) {
+		struct result result = {.failure = f};
+
+		env_post_result_full(pool_env(p), r, &result);
+	} else if (!w.capacity && !w.backing)
+		pool_refuse(p, r, VIREO_INVALID_XML, "it has no <capacity>");
+	else if (vdict_b(r->options, "reflink", false))
+		pool_refuse(p, r, VIREO_NOT_SUPPORTED, "there is nothing to share blocks with");
+	else if (check_name(p, r, w.name) && (a = attempt_new(p, r, on_creatable))) {
+		a->wanted = TAKE(w.name);
+		attempt_run(a);
+	}
+	wanted_clear(&w);
+}
+
+static void on_clonable(struct attempt *a)
+{
+	struct pool *p = a->p;
+	struct request *r = a->r;
+	const char *xml = vdict_s(r->options, "xml", NULL);
+	_cleanup_(freep) char *source = NULL;
+	struct wanted w = {0};
+	struct failure f = {0};
+	char *part, *argv[16];
+	size_t n = 0;
+
+	if (!attempt_is_good(a))
+		return;
+	source = path_of(p, "", r->text, "");
+	part = path_of(p, ".", r->text2, ".part");
+	if (!source || !part || (xml && parse_wanted(xml, &w, &f) != 0)) {
+		free(part);
+		failure_clear(&f);
 		pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
+		goto out;
+	}
+	argv[n++] = (char *)QEMU_IMG;
+	argv[n++] = (char *)"convert";
+	argv[n++] = (char *)"-p";
+	argv[n++] = (char *)"-f";
+	argv[n++] = a->v.format;
+	argv[n++] = (char *)"-O";
+	argv[n++] = w.format ? w.format : a->v.format;
+	argv[n++] = source;
+	argv[n++] = part;
+	argv[n] = NULL;
+	begin(p, r, r->text2, a->v.capacity, part, argv, -1, -1, -1, -1, 0);
 out:
 	wanted_clear(&w);
 }
@@ -421,11 +643,8 @@ static void op_clone(struct pool *p, struct request *r)
 {
 	const char *xml = vdict_s(r->options, "xml", NULL);
 	struct wanted w = {0};
-	struct volume v = {0};
 	struct failure f = {0};
-	_cleanup_(freep) char *source = NULL;
-	char *part, *argv[16];
-	size_t n = 0;
+	struct attempt *a;
 
 	if (vdict_b(r->options, "reflink", false) || vdict_get(r->options, "pool")) {
 		pool_refuse(p, r, VIREO_NOT_SUPPORTED, "a volume is cloned within its pool, by copying");
@@ -435,53 +654,28 @@ static void op_clone(struct pool *p, struct request *r)
 		struct result result = {.failure = f};
 
 		env_post_result_full(pool_env(p), r, &result);
-		goto out;
-	}
-	if (xml && r->text2 && strcmp(w.name, r->text2) != 0) {
+	} else if (xml && r->text2 && strcmp(w.name, r->text2) != 0)
 		pool_refuse(p, r, VIREO_INVALID_XML, "its name is '%s', not '%s'", w.name, r->text2);
-		goto out;
+	else if (check_name(p, r, r->text2) && (a = attempt_at(p, r, r->text, on_clonable))) {
+		a->wanted = strdup(r->text2);
+		attempt_run(a);
 	}
-	if (!check_name(p, r, r->text2) || !find_volume(p, r, r->text, &v))
-		goto out;
-	if (!is_free(p, r, r->text2))
-		goto out;
-	source = path_of(p, "", r->text, "");
-	part = path_of(p, ".", r->text2, ".part");
-	if (!source || !part) {
-		free(part);
-		pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
-		goto out;
-	}
-	(void)unlink(part);
-	argv[n++] = (char *)QEMU_IMG;
-	argv[n++] = (char *)"convert";
-	argv[n++] = (char *)"-p";
-	argv[n++] = (char *)"-f";
-	argv[n++] = v.format;
-	argv[n++] = (char *)"-O";
-	argv[n++] = w.format ? w.format : v.format;
-	argv[n++] = source;
-	argv[n++] = part;
-	argv[n] = NULL;
-	begin(p, r, r->text2, v.capacity, part, argv, -1, -1, -1, -1, 0);
-out:
-	free(v.format);
 	wanted_clear(&w);
 }
 
-static void op_resize(struct pool *p, struct request *r)
+static void on_resizable(struct attempt *a)
 {
-	struct volume v = {0};
+	struct pool *p = a->p;
+	struct request *r = a->r;
 	_cleanup_(freep) char *path = NULL;
 	char size[24], *argv[16];
 	size_t n = 0;
 
-	if (!find_volume(p, r, r->text, &v))
+	if (!attempt_is_good(a))
 		return;
 	path = path_of(p, "", r->text, "");
-	if (r->number < v.capacity && !vdict_b(r->options, "shrink", false)) {
-		pool_refuse(p, r, VIREO_INVALID_ARGS, "that is less than its %" PRIu64 " bytes; option shrink allows that", v.capacity);
-		free(v.format);
+	if (r->number < a->v.capacity && !vdict_b(r->options, "shrink", false)) {
+		pool_refuse(p, r, VIREO_INVALID_ARGS, "that is less than its %" PRIu64 " bytes; option shrink allows that", a->v.capacity);
 		return;
 	}
 	snprintf(size, sizeof(size), "%" PRIu64, r->number);
@@ -489,8 +683,8 @@ static void op_resize(struct pool *p, struct request *r)
 	argv[n++] = (char *)"resize";
 	argv[n++] = (char *)"-q";
 	argv[n++] = (char *)"-f";
-	argv[n++] = v.format;
-	if (r->number < v.capacity)
+	argv[n++] = a->v.format;
+	if (r->number < a->v.capacity)
 		argv[n++] = (char *)"--shrink";
 	else if (vdict_b(r->options, "allocate", false))
 		argv[n++] = (char *)"--preallocation=falloc";
@@ -501,81 +695,93 @@ static void op_resize(struct pool *p, struct request *r)
 		begin(p, r, r->text, r->number, NULL, argv, -1, -1, -1, -1, 0);
 	else
 		pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
-	free(v.format);
+}
+
+static void op_resize(struct pool *p, struct request *r)
+{
+	struct attempt *a = attempt_at(p, r, r->text, on_resizable);
+
+	if (a)
+		attempt_run(a);
 }
 
 /* ---- contents ----------------------------------------------------------------------------------------------- */
 
+static void on_deleted(struct attempt *a)
+{
+	struct result none = {0};
+
+	if (!attempt_is_good(a))
+		return;
+	pool_take_look(a->p, &a->look, false);
+	pool_end(a->p, a->r, &none);
+}
+
+static void remove_volume(struct pool *p, struct request *r)
+{
+	struct attempt *a = attempt_at(p, r, r->text, on_deleted);
+
+	if (!a)
+		return;
+	a->unlink = a->looked = true;
+	attempt_run(a);
+}
+
+static void on_opened(struct attempt *a)
+{
+	struct pool *p = a->p;
+	struct request *r = a->r;
+	bool download = r->operation == OP_POOL_DOWNLOAD_VOLUME, upload = r->operation == OP_POOL_UPLOAD_VOLUME;
+	uint64_t offset = vdict_t(r->options, "offset", 0), length = vdict_t(r->options, "length", 0);
+	struct result none = {0};
+
+	if (!attempt_is_good(a))
+		return;
+	if (offset > a->size || length > a->size - offset) {
+		pool_refuse(p, r, VIREO_INVALID_ARGS, "the volume has %" PRIu64 " bytes", a->size);
+		return;
+	}
+	if (!length)
+		length = a->size - offset;
+	/* To the copier nothing means everything. */
+	if (length == 0 && r->operation == OP_POOL_DELETE_VOLUME)
+		remove_volume(p, r);
+	else if (length == 0)
+		pool_end(p, r, &none);
+	else if (download)
+		begin(p, r, r->text, length, NULL, NULL, a->fd, (int64_t)offset, r->fd, -1, length);
+	else if (upload)
+		/* Not past its end, which would make another volume of it. */
+		begin(p, r, r->text, length, NULL, NULL, r->fd, -1, a->fd, (int64_t)offset, length);
+	else
+		begin(p, r, r->text, a->size, NULL, NULL, -1, -1, a->fd, 0, a->size);
+}
+
 /* Wipe, upload, download, and a delete that wipes first. */
 static void op_contents(struct pool *p, struct request *r)
 {
-	bool download = r->operation == OP_POOL_DOWNLOAD_VOLUME, upload = r->operation == OP_POOL_UPLOAD_VOLUME;
 	const char *algorithm = vdict_s(r->options, "algorithm", "zero");
-	uint64_t offset = vdict_t(r->options, "offset", 0), length = vdict_t(r->options, "length", 0);
-	_cleanup_(freep) char *path = NULL;
-	struct volume v = {0};
-	struct stat st;
-	int fd;
+	struct attempt *a;
 
 	if (strcmp(algorithm, "zero") != 0 || vdict_b(r->options, "sparse", false)) {
 		pool_refuse(p, r, VIREO_NOT_SUPPORTED, "only zeroes are written, and all of them");
 		return;
 	}
-	if (!find_volume(p, r, r->text, &v))
+	a = attempt_at(p, r, r->text, on_opened);
+	if (!a)
 		return;
-	free(v.format);
-	path = path_of(p, "", r->text, "");
-	fd = path ? open(path, (download ? O_RDONLY : O_WRONLY) | O_CLOEXEC | O_NOFOLLOW) : -1;
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		pool_refuse(p, r, VIREO_OPERATION_FAILED, "volume '%s': %s", r->text, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	if (offset > (uint64_t)st.st_size || length > (uint64_t)st.st_size - offset) {
-		pool_refuse(p, r, VIREO_INVALID_ARGS, "the volume has %" PRIu64 " bytes", (uint64_t)st.st_size);
-		close(fd);
-		return;
-	}
-	if (download)
-		begin(p, r, r->text, length ? length : (uint64_t)st.st_size - offset, NULL, NULL, fd, (int64_t)offset, r->fd, -1,
-			length ? length : (uint64_t)st.st_size - offset);
-	else if (upload)
-		/* Not past its end, which would make another volume of it. */
-		begin(p, r, r->text, length ? length : (uint64_t)st.st_size - offset, NULL, NULL, r->fd, -1, fd, (int64_t)offset,
-			length ? length : (uint64_t)st.st_size - offset);
-	else if (st.st_size > 0)
-		begin(p, r, r->text, (uint64_t)st.st_size, NULL, NULL, -1, -1, fd, 0, (uint64_t)st.st_size);
-	else {
-		struct result none = {0};
-
-		if (r->operation == OP_POOL_DELETE_VOLUME)
-			(void)unlink(path);
-		pool_end(p, r, &none);
-	}
-	close(fd);
+	/* O_RDONLY is 0, and 0 opens nothing. */
+	a->flags = r->operation == OP_POOL_DOWNLOAD_VOLUME ? O_RDONLY | O_NONBLOCK : O_WRONLY | O_NONBLOCK;
+	attempt_run(a);
 }
 
 static void op_delete(struct pool *p, struct request *r)
 {
-	_cleanup_(freep) char *path = NULL;
-	struct volume v = {0};
-	struct result none = {0};
-
 	if (vdict_b(r->options, "zeroed", false)) {
 		op_contents(p, r);
 		return;
 	}
-	if (!find_volume(p, r, r->text, &v))
-		return;
-	free(v.format);
-	path = path_of(p, "", r->text, "");
-	if (!path || unlink(path) < 0) {
-		pool_refuse(p, r, VIREO_OPERATION_FAILED, "volume '%s': %s", r->text, strerror(errno));
-		return;
-	}
-	pool_refresh(p, false);
-	pool_end(p, r, &none);
+	remove_volume(p, r);
 }
 
 void volume_operate(struct pool *p, struct request *r)
