@@ -13,6 +13,7 @@ static void change_free(struct change *k)
 	vm_free(k->vm);
 	free(k->text);
 	free(k->path);
+	free(k->unless);
 	free(k->directory);
 	free(k);
 }
@@ -42,7 +43,9 @@ static void work(void *data)
 {
 	struct change *k = data;
 
-	if (k->make_directory)
+	if (k->unless && access(k->unless, F_OK) == 0)
+		k->error = -EEXIST;
+	if (k->error == 0 && k->make_directory)
 		k->error = files_make_directory(k->directory);
 	for (size_t i = 0; i < k->n_steps && k->error == 0; i++)
 		k->error = k->steps[i].text ? files_write(k->directory, k->steps[i].file, k->steps[i].text, true)

@@ -17,6 +17,7 @@ struct change {
 	char *text;
 	const char *reason; /* static */
 	bool make_directory, remove_directory;
+	char *unless; /* a file; where it is, nothing is done: -EEXIST. Owned */
 	/* Not before all that is above them is on the disk; what goes wrong with them is only logged. Owned. */
 	char *path; /* to be removed, anywhere */
 	bool flag;

@@ -150,6 +150,10 @@ static void on_undefined(struct change *k, int error)
 {
 	struct domain *d = k->d;
 
+	if (error == -EEXIST) {
+		refuse(d->c, k->r, VIREO_INVALID_STATE, "the domain has firmware variables; option nvram deletes them, keep-nvram keeps them");
+		return;
+	}
 	if (error < 0) {
 		refuse_failure(d->c, k->r, error, NULL);
 		return;
@@ -188,11 +192,7 @@ static void op_undefine(struct driver_connection *c, struct domain *d, struct re
 			"the domain has firmware variables of its own in its directory; option nvram deletes them");
 		return;
 	}
-	if (elsewhere && !vdict_b(r->options, "nvram", false) && !vdict_b(r->options, "keep-nvram", false)) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain has firmware variables; option nvram deletes them, keep-nvram keeps them");
-		return;
-	}
-	if (files_has(d->directory, TPM_STATE) && !vdict_b(r->options, "tpm", false)) {
+	if ((files_has(d->directory, TPM_STATE) || files_has(d->directory, TPM_STATE_OLD)) && !vdict_b(r->options, "tpm", false)) {
 		refuse(c, r, vdict_b(r->options, "keep-tpm", false) ? VIREO_NOT_SUPPORTED : VIREO_INVALID_STATE,
 			"the domain has the state of its TPM in its directory; option tpm deletes it");
 		return;
@@ -206,6 +206,8 @@ static void op_undefine(struct driver_connection *c, struct domain *d, struct re
 	change_step(k, "save", NULL);
 	if (elsewhere && vdict_b(r->options, "nvram", false))
 		k->path = strdup(d->config->nvram);
+	else if (elsewhere && !vdict_b(r->options, "keep-nvram", false))
+		k->unless = strdup(d->config->nvram);
 	k->remove_directory = d->phase == RUN_OFF;
 	change_run(k);
 }

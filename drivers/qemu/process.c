@@ -70,6 +70,18 @@ int process_listen(const char *directory, const char *file, int *ret)
 	return 0;
 }
 
+void process_end_tpm(const char *directory)
+{
+	/* swtpm's CMD_SHUTDOWN. One that serves a QEMU does not hear it, and ends with that. */
+	static const char command[4] = {0, 0, 0, 3};
+	int fd;
+
+	if (process_connect(directory, "tpm", &fd) < 0)
+		return;
+	(void)send(fd, command, sizeof(command), MSG_NOSIGNAL);
+	close(fd);
+}
+
 int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected)
 {
 	int r = process_listen(directory, file, ret_listener);

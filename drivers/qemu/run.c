@@ -499,7 +499,7 @@ static void load(struct loading *l, const char *name, sd_id128_t uuid)
 	_cleanup_(freep) char *text = NULL;
 	struct failure f = {0};
 	char phase[24];
-	int lock, fd, r;
+	int lock, r;
 	bool running;
 
 	if (!d || asprintf(&d->directory, "%s/%s", l->directory, name) < 0) {
@@ -527,6 +527,9 @@ static void load(struct loading *l, const char *name, sd_id128_t uuid)
 	running = r == -EAGAIN;
 	if (r == 0)
 		close(lock);
+	/* Its TPM is just about to end. */
+	if (strcmp(phase, "off") == 0)
+		running = false;
 	if (running && strcmp(phase, "starting") == 0) {
 		/* A start that nobody was told of. Where the domain is started anew, it waits until that one has gone. */
 		(void)files_lock_holder(d->directory, d->pid, &d->pid, &d->pidfd);
@@ -551,9 +554,7 @@ static void load(struct loading *l, const char *name, sd_id128_t uuid)
 	} else {
 		files_unlink(d->directory, "live.xml");
 		files_unlink(d->directory, "monitor");
-		/* Of a start that was undone: see clean_files(). */
-		if (process_connect(d->directory, "tpm", &fd) == 0)
-			close(fd);
+		process_end_tpm(d->directory);
 		files_unlink(d->directory, "tpm");
 		d->pid = 0;
 		/* It ended while nobody looked. */

@@ -24,6 +24,9 @@
  *	UUID/lock		locked by QEMU itself, which inherits the descriptor: who holds it runs, who doesn't is dead,
  *				whatever became of the broker and of the files beside it
  *	UUID/pid, log, save	QEMU's pid file, its words, a managed save
+ *	UUID/nvram.fd		variables of its firmware
+ *	UUID/tpm, tpm-log	socket and words of its emulated TPM, which holds the lock too, and ends with QEMU
+ *	UUID/tpm2-00.permall	… and what that keeps
  *
  * Files are written aside, synced and renamed. What a crash leaves half done is a start that nobody was told of; it
  * is undone when the directory is opened again.
@@ -36,8 +39,9 @@ enum run_phase {
 	RUN_ENDING, /* the monitor has gone: until the process has, nobody knows whether it comes back */
 };
 
-/* Where swtpm keeps the state of a TPM 2.0. */
+/* Where swtpm keeps the state of a TPM 2.0, and of a 1.2. */
 #define TPM_STATE "tpm2-00.permall"
+#define TPM_STATE_OLD "tpm-00.permall"
 
 struct domain {
 	struct driver_connection *c;
@@ -207,5 +211,7 @@ int process_listen(const char *directory, const char *file, int *ret);
 /* The same, and one connected to it. */
 int process_monitor(const char *directory, const char *file, int *ret_listener, int *ret_connected);
 int process_connect(const char *directory, const char *file, int *ret);
+/* A TPM whose QEMU never came is told to end. */
+void process_end_tpm(const char *directory);
 /* The last words of the log, one line; owned, valid UTF-8, NULL when there are none. */
 char *process_last_words(const char *directory);

@@ -118,14 +118,10 @@ static void end_destroys(struct domain *d, enum vireo_error error, const char *m
 
 static void clean_files(struct domain *d)
 {
-	int fd;
-
 	files_unlink(d->directory, "live.xml");
 	files_unlink(d->directory, "monitor");
 	files_unlink(d->directory, "pid");
-	/* A TPM whose QEMU never came ends as one whose QEMU goes: with a connection. */
-	if (process_connect(d->directory, "tpm", &fd) == 0)
-		close(fd);
+	process_end_tpm(d->directory);
 	files_unlink(d->directory, "tpm");
 }
 

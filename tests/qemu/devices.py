@@ -9,6 +9,7 @@ able to run all firmware.
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -16,7 +17,7 @@ import subprocess
 import qemukit
 from house import House, refused
 from images import checksum
-from qemukit import story_of
+from qemukit import qemus_of, story_of
 
 from kit import guests, program
 from kit.loop import wait_for
@@ -160,6 +161,74 @@ def floppy(test, house, machine):
         house(path, 'Undefine')
 
 
+def tpms_of(directory):
+    """Return the processes that are the TPM of a domain there."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open(f'/proc/{pid}/comm', encoding='ascii', errors='replace') as f:
+                name = f.read().strip()
+            with open(f'/proc/{pid}/environ', 'rb') as f:
+                if name == 'swtpm' and f'TPM_PATH={directory}/'.encode() in f.read():
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def tpm(test, house):
+    if not shutil.which('swtpm'):
+        raise program.Skip('swtpm is not installed')
+
+    def gone(text):
+        wait_for(lambda: not tpms_of(house.directory) and not qemus_of(house.directory), 30, text, poll=0.05)
+
+    for model, version in ('tpm-crb', '2.0'), ('tpm-tis', '1.2'):
+        disk = guests.image(house.images, guests.IDLE)
+        xml = domain(f'{model}, {version}', f"<disk type='file'><source file='{disk}'/><target dev='vda'/></disk>"
+                     f"<tpm model='{model}'><backend type='emulator' version='{version}'/></tpm>")
+        path = house.define(xml)
+        house(path, 'Start')
+        own = house.directory / house.properties(path)['UUID']
+        before = tpms_of(house.directory), qemus_of(house.directory)
+        test.equal((len(before[0]), len(before[1])), (1, 1), 'a TPM, a QEMU')
+        # firmware of the guest begins to use it
+        state = own / ('tpm2-00.permall' if version == '2.0' else 'tpm-00.permall')
+        wait_for(state.exists, 30, 'its state is kept', poll=0.1)
+        with house.monitor(path) as monitor:
+            answer, = monitor('query-tpm')
+            test.equal((answer['model'], answer['options']['type']), (model, 'emulator'), 'what QEMU has')
+        test.equal((tpms_of(house.directory), qemus_of(house.directory)), before, 'both outlived the broker')
+        house(path, 'ManagedSave')
+        gone('both end with a save')
+        house(path, 'Start')
+        test.equal(house.properties(path)['Reason'], 'restored', 'with all that the TPM holds')
+        for pid in qemus_of(house.directory):
+            os.kill(pid, signal.SIGKILL)
+        gone('the TPM ends with a QEMU that is killed')
+        wait_for(lambda: not house.properties(path)['Active'], 20, 'it is off', poll=0.05)
+        house(path, 'Start')
+        hangs, = tpms_of(house.directory)
+        os.kill(hangs, signal.SIGSTOP)
+        house(path, 'Destroy')
+        house(path, 'Start')
+        test.check(hangs not in tpms_of(house.directory), 'one that hangs is got rid of')
+        house(path, 'Destroy')
+        gone('both are destroyed')
+        refused(test, lambda: house(path, 'Undefine'), 'InvalidState', 'undefining what has a TPM', 'tpm')
+        refused(test, lambda: house(path, 'Undefine', **{'keep-tpm': YES}), 'NotSupported', 'keeping it')
+        house(path, 'Undefine', tpm=YES)
+        test.check(not own.exists(), 'nothing is left')
+        path = house.define(xml.replace('.img', '.missing'))
+        refused(test, lambda: house(path, 'Start'), 'OperationFailed', 'a missing disk')
+        gone('no TPM is left of a start that fails')
+        house(path, 'Undefine', tpm=YES)
+    refused(test, lambda: house.define(domain('x', "<tpm><backend type='emulator' version='3'/></tpm>")), 'InvalidXML', 'a version',
+            '<backend>', 'version')
+    refused(test, lambda: house.define(domain('x', "<tpm><backend type='emulator'><encryption secret='x'/></backend></tpm>")),
+            'InvalidXML', 'encryption', '<encryption>')
+
+
 def main(test):
     program.needs(qemukit.missing)
     corner = []
@@ -175,6 +244,8 @@ def main(test):
         if not corner:
             raise program.Skip('a network of its own needs root, ip, unshare and /dev/net/tun')
         interfaces(test, house, corner)
+    with test.case('a TPM'):
+        tpm(test, house)
     with test.case('spice'):
         spice(test, house)
     for machine in 'pc', 'q35':
