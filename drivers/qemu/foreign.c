@@ -52,7 +52,7 @@ static bool job_is_alive(const char *status)
 static bool migration_is_alive(const char *status)
 {
 	static const char *const words[] = {"setup", "active", "postcopy-active", "postcopy-paused", "pre-switchover", "device",
-		"wait-unplug", NULL};
+		"wait-unplug", "cancelling", NULL};
 
 	return is_one_of(status, words);
 }
@@ -156,6 +156,9 @@ static void take_job(struct guest *g, struct json_object *o)
 	const char *id = json_s(o, "id"), *type = json_s(o, "type"), *status = json_s(o, "status");
 	struct foreign_job *j = id ? find(g, id) : NULL;
 
+	/* One that is just ending has an end that is about to be told. */
+	if (j)
+		j->listed = true;
 	if (!id || !job_is_alive(status) || guest_job_is_own(id))
 		return;
 	for (size_t i = 0; !j && type && i < ELEMENTS(types); i++)
@@ -187,6 +190,20 @@ static void on_jobs(struct qmp *q, const struct qmp_reply *reply, void *userdata
 	ask_again(g);
 }
 
+/* QEMU sets the word before it sends the event. */
+static bool migration_ended(struct foreign_job *j, const char *status)
+{
+	if (status && strcmp(status, "completed") == 0)
+		end(j, VIREO_OK, NULL);
+	else if (status && strcmp(status, "failed") == 0)
+		end(j, VIREO_OPERATION_FAILED, "QEMU could not migrate");
+	else if (status && strcmp(status, "cancelled") == 0)
+		end(j, VIREO_CANCELLED, "it was cancelled");
+	else
+		return false;
+	return true;
+}
+
 static void on_migrate(struct qmp *q, const struct qmp_reply *reply, void *userdata)
 {
 	struct guest *g = userdata;
@@ -203,7 +220,7 @@ static void on_migrate(struct qmp *q, const struct qmp_reply *reply, void *userd
 		if (j)
 			tell_progress(j, total > remaining ? total - remaining : 0, total);
 		ask_again(g);
-	} else if (j)
+	} else if (j && !migration_ended(j, status))
 		end(j, VIREO_OUTCOME_UNKNOWN, "it ended while nobody listened");
 }
 
@@ -241,12 +258,8 @@ static void take_migration(struct guest *g, const char *status)
 	if (migration_is_alive(status)) {
 		if (!j && !guest_job_moves_state(g) && strcmp(g->status, "inmigrate") != 0 && begin(g, NULL, OP_DOMAIN_MIGRATE))
 			ask(g);
-	} else if (j && strcmp(status, "completed") == 0)
-		end(j, VIREO_OK, NULL);
-	else if (j && strcmp(status, "failed") == 0)
-		end(j, VIREO_OPERATION_FAILED, "QEMU could not migrate");
-	else if (j && strcmp(status, "cancelled") == 0)
-		end(j, VIREO_CANCELLED, "it was cancelled");
+	} else if (j)
+		(void)migration_ended(j, status);
 }
 
 void guest_foreign_event(struct guest *g, const char *name, struct json_object *data)
