@@ -35,7 +35,7 @@ class Domains(support.House):
         self.assertIn('cannot start “web”', err)
         self.ctl('resume', 'web', status=STATE)
         self.ctl('start', 'nosuch', status=NOT_FOUND)
-        self.ctl('save', 'web', '/tmp/x', status=None)
+        self.ctl('save', 'build', '/tmp/x', status=STATE)
         self.ctl('net', 'start', 'default', status=AMBIGUOUS)
 
     def test_several(self):
