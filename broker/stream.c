@@ -26,6 +26,8 @@
 #define TURN_BUFFERS 16u
 /* Lines lately made are kept for the other readers. */
 #define LINES_KEPT 64u
+/* Lines of events in one buffer. */
+#define BUFFER_LINES 256u
 /* Of memory for lines, kept from one turn to the next. */
 #define OUT_KEPT (4 * BUFFER_TARGET)
 
@@ -60,6 +62,12 @@ struct stream {
 	struct stream *ready_prev, *ready_next;
 };
 
+/* A line of an event in the buffer, in case that the socket doesn't take it. */
+struct made {
+	size_t end;
+	uint64_t version, sequence;
+};
+
 struct streams {
 	struct broker *broker;
 	sd_event *event;
@@ -76,6 +84,9 @@ struct streams {
 	sd_event_source *work;
 	struct stream_line lines[LINES_KEPT];
 	struct writer out; /* lines of the stream whose turn it is */
+	struct made made[BUFFER_LINES]; /* in @out: events, while it has nothing else */
+	size_t n_made;
+	bool marked; /* it has something else */
 };
 
 /* Its turn comes. */
@@ -101,7 +112,7 @@ static void not_ready(struct stream *s)
 
 static bool has_room(const struct stream *s)
 {
-	return s->all->out.size < BUFFER_TARGET && !s->failed;
+	return s->all->out.size < BUFFER_TARGET && s->all->n_made < BUFFER_LINES && !s->failed;
 }
 
 static void line_made(struct stream *s)
@@ -125,6 +136,7 @@ static void put_mark(struct stream *s, const char *type, const char *key, uint64
 
 	stream_line_mark(&s->all->out, s->all->source, line_id(s, id, sizeof(id)),
 			 clock_realtime(broker_clock(s->all->broker)), type, key, number, s->sequence);
+	s->all->marked = true;
 	line_made(s);
 }
 
@@ -225,6 +237,8 @@ static int on_event(struct event *e, void *userdata)
 		return -ENOMEM;
 	}
 	stream_line_put(&s->all->out, line, s->sequence);
+	s->all->made[s->all->n_made++] =
+		(struct made){.end = s->all->out.size, .version = e->version, .sequence = s->sequence};
 	line_made(s);
 	if (s->failed)
 		return -ENOMEM;
@@ -324,6 +338,25 @@ static int flush_rest(struct stream *s)
 	return 1;
 }
 
+/*
+ * Of what the socket did not take: how much to keep. The line that it stopped in, or before; events behind that are in history,
+ * and read again when the time has come, which may be never.
+ */
+static size_t end_of_rest(struct stream *s, size_t sent)
+{
+	const struct streams *all = s->all;
+
+	if (all->marked || s->phase == SNAPSHOT)
+		return all->out.size;
+	for (size_t i = 0; i < all->n_made; i++)
+		if (all->made[i].end > sent) {
+			s->cursor = s->told = all->made[i].version;
+			s->sequence = all->made[i].sequence + 1;
+			return all->made[i].end;
+		}
+	return all->out.size;
+}
+
 static int flush_out(struct stream *s)
 {
 	const struct writer *out = &s->all->out;
@@ -333,15 +366,22 @@ static int flush_out(struct stream *s)
 		return (int)n;
 	if ((size_t)n == out->size)
 		return 1;
-	keep(s, out->data + n, out->size - (size_t)n);
+	keep(s, out->data + n, end_of_rest(s, (size_t)n) - (size_t)n);
 	return s->failed ? -ENOMEM : 0;
+}
+
+static void forget_out(struct streams *all)
+{
+	writer_reset(&all->out, OUT_KEPT);
+	all->n_made = 0;
+	all->marked = false;
 }
 
 /* A line of its own accord, behind whatever waits; it goes when its turn comes. */
 static void keep_mark(struct stream *s)
 {
 	keep(s, s->all->out.data, s->all->out.size);
-	writer_reset(&s->all->out, OUT_KEPT);
+	forget_out(s->all);
 	if (!s->armed)
 		get_ready(s);
 }
@@ -368,7 +408,6 @@ static void on_heartbeat(struct timer *t, void *userdata)
 /* Make what fits, write what the socket takes; then wait for one of the two. A bufferful at a time: others want theirs. */
 static void pump(struct stream *s)
 {
-	struct writer *out = &s->all->out;
 	bool more = true;
 	int r;
 
@@ -379,7 +418,7 @@ static void pump(struct stream *s)
 	} else {
 		more = s->phase == SNAPSHOT ? make_snapshot(s) : make_events(s);
 		r = s->failed ? -ENOMEM : flush_out(s);
-		writer_reset(out, OUT_KEPT);
+		forget_out(s->all);
 	}
 	if (r < 0 || s->failed || (r > 0 && s->phase == ENDING)) {
 		end_stream(s);

@@ -44,10 +44,10 @@ def cpu_seconds(pid):
 class Broker:
     """A vireod without anybody who listens."""
 
-    def __init__(self, where, bus, uri, state=None, environment=None):
+    def __init__(self, where, bus, uri, state=None, environment=None, prefix=()):
         state = where.directory(state or 'state-' + str(abs(hash(uri))))
         before = time.monotonic()
-        self.process = where.spawn([vireod.executable(), f'--address={bus.address}', f'--state-directory={state}',
+        self.process = where.spawn([*prefix, vireod.executable(), f'--address={bus.address}', f'--state-directory={state}',
                                     f'--connect={uri}', '--config=/dev/null'], stderr=subprocess.DEVNULL,
                                    env={**os.environ, **(environment or {})})
         self.pid = self.process.pid

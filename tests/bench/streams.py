@@ -71,7 +71,8 @@ def main():
     with scope.Scope() as where:
         bus = Bus(where)
         simulation = Simulation(where, SIM, 100)
-        broker = Broker(where, bus, simulation.uri)
+        # what a service is given; that it needs more, and takes it, is its own business
+        broker = Broker(where, bus, simulation.uri, prefix=('prlimit', '--nofile=1024:'))
         broker.client.sync()
         clients = [vireod.Client(bus) for _ in range(CONNECTIONS)]
         fds, memory = descriptors(broker.pid), resident(broker.pid)
@@ -80,6 +81,8 @@ def main():
         print(f'{STREAMS} streams over {CONNECTIONS} connections')
         say('to open one', f'{(time.monotonic() - before) / STREAMS * 1e6:.0f} µs')
         say('descriptors of vireod each', f'{(descriptors(broker.pid) - fds) / STREAMS:.2f}')
+        soft = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)[0]
+        say('descriptors of vireod in all, and how many it may have', f'{descriptors(broker.pid)}, {soft}')
         say('resident memory each', f'{(resident(broker.pid) - memory) / STREAMS / 1024:.2f} KiB')
         readers = Readers(streams)
         delays, spans, cpu = [], [], cpu_seconds(broker.pid)
