@@ -5,13 +5,11 @@
 
 /* Save, restore and dump: a domain as a whole, to a file and back. */
 
-static int check_path(struct sim_world *w, const char *path, struct failure *f)
+static int check_path(const char *path, struct failure *f)
 {
 	if (!path || path[0] != '/')
 		return failure_set(f, VIREO_INVALID_ARGS, "'%s' is not an absolute path on the host of the hypervisor.",
 				   path ? path : "");
-	if (sim_file_missing(&w->truth, path))
-		return failure_set(f, VIREO_OPERATION_FAILED, "%s: it cannot be made: No such file or directory", path);
 	return 0;
 }
 
@@ -80,6 +78,15 @@ static void undo_save(struct sim_world *w, struct sim_job *j, struct sim_object 
 	go_on(w, j, o, "save canceled");
 }
 
+/* As libvirt: it has stopped the domain before it makes the file. */
+static int make_file(struct sim_world *w, struct sim_job *j, struct sim_object *o, struct failure *f)
+{
+	if (!sim_file_missing(&w->truth, j->request->text))
+		return 0;
+	undo_save(w, j, o);
+	return failure_set(f, VIREO_OPERATION_FAILED, "%s: it cannot be made: No such file or directory", j->request->text);
+}
+
 /* Is it to be left paused when it is restored? As it was, unless the options say so. */
 static bool left_paused(const struct sim_job *j, bool was_paused)
 {
@@ -96,12 +103,13 @@ static int begin_save(struct sim_world *w, struct sim_job *j, struct sim_object 
 	int r = need_active(o, f);
 
 	if (r == 0)
-		r = check_path(w, j->request->text, f);
+		r = check_path(j->request->text, f);
 	if (r == 0 && xml)
 		r = read_description(j, xml, o->uuid, o->name, f);
-	if (r == 0)
-		stand_still(w, j, o, "saving");
-	return r;
+	if (r != 0)
+		return r;
+	stand_still(w, j, o, "saving");
+	return make_file(w, j, o, f);
 }
 
 static int end_save(struct sim_world *w, struct sim_job *j, struct sim_object *o, struct failure *f)
@@ -248,7 +256,7 @@ static int begin_dump(struct sim_world *w, struct sim_job *j, struct sim_object 
 	int r = need_active(o, f);
 
 	if (r == 0)
-		r = check_path(w, j->request->text, f);
+		r = check_path(j->request->text, f);
 	if (r != 0)
 		return r;
 	if (format && strcmp(format, "raw") != 0 && !memory_only)
@@ -256,6 +264,8 @@ static int begin_dump(struct sim_world *w, struct sim_job *j, struct sim_object 
 	/* QEMU has no way to end it */
 	if (memory_only)
 		j->cancellable = false;
+	if (sim_file_missing(&w->truth, j->request->text))
+		return failure_set(f, VIREO_OPERATION_FAILED, "%s: it cannot be made: No such file or directory", j->request->text);
 	/* even with `live`: at its end it writes what has changed meanwhile, and needs it to stand still */
 	stand_still(w, j, o, "dumping");
 	return 0;

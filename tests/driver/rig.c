@@ -156,6 +156,41 @@ static void judge_settled(struct rig *r, struct rig_object *k, const struct obse
 	k->paused = o->kind == KIND_DOMAIN && s->state == DOMAIN_PAUSED;
 }
 
+/* These come when they like: by themselves, for a job, or when the guest pleases; and QEMU may say that it was told to end. */
+static bool comes_anytime(const struct observation *o)
+{
+	static const char *const events[] = {"BlockJob", "JobCompleted", "MigrationIteration", "BalloonChanged", "RTCChanged",
+					     "AgentChanged", "MonitorEvent", "TrayChanged"};
+
+	if (o->cause == CAUSE_SHUTDOWN && o->reason && strcmp(o->reason, "host") == 0)
+		return true;
+	for (size_t i = 0; o->cause == CAUSE_OTHER && i < ELEMENTS(events); i++)
+		if (strcmp(o->event, events[i]) == 0)
+			return true;
+	return false;
+}
+
+static void remember(struct rig_object *k, const struct observation *o)
+{
+	char *longer = NULL;
+
+	if (comes_anytime(o))
+		return;
+	assert_true(asprintf(&longer, "%s%s%s%s%s%s", k->told ? k->told : "", k->told ? " " : "",
+			     o->cause == CAUSE_OTHER ? o->event : cause_to_string(o->cause), o->reason ? "(" : "",
+			     o->reason ? o->reason : "", o->reason ? ")" : "") > 0);
+	free(k->told);
+	k->told = longer;
+}
+
+char *rig_told(struct rig *r, enum kind kind, sd_id128_t uuid)
+{
+	struct rig_object *k = rig_find(r, kind, uuid);
+	char *told = k ? TAKE(k->told) : NULL;
+
+	return told ? told : strdup("");
+}
+
 static void judge_observation(struct rig *r, const struct observation *o)
 {
 	struct rig_object *k = rig_find(r, o->kind, o->uuid);
@@ -188,6 +223,7 @@ static void judge_observation(struct rig *r, const struct observation *o)
 		/* one that was never looked at begins with its first report */
 		k->known = true;
 		k->causes++;
+		remember(k, o);
 		apply_cause(k, o);
 	}
 	if (o->settled)
@@ -367,6 +403,7 @@ void rig_free(struct rig *r)
 	HASH_ITER(hh, r->objects, o, next_o) {
 		HASH_DEL(r->objects, o);
 		seen_free(o->seen);
+		free(o->told);
 		for (size_t i = 0; i < RIG_STORY; i++)
 			free(o->story[i]);
 		free(o);
@@ -433,6 +470,25 @@ enum look rig_look(struct rig *r, enum kind kind, sd_id128_t uuid)
 	r->driver->look(r->connection, kind, uuid, r->look_serial);
 	rig_until(r, is_looked, NULL, "an answer to look()");
 	return r->look;
+}
+
+uint64_t rig_ask_all(struct rig *r, enum operation operation, enum kind kind, sd_id128_t uuid, const char *text,
+		     const char *text2, uint64_t number, struct vdict *options)
+{
+	struct request *q = calloc(1, sizeof(*q));
+
+	assert_non_null(q);
+	q->token = ++r->last_token;
+	q->operation = operation;
+	q->kind = kind;
+	q->uuid = uuid;
+	q->text = text ? strdup(text) : NULL;
+	q->text2 = text2 ? strdup(text2) : NULL;
+	q->number = number;
+	q->fd = -1;
+	q->options = options;
+	r->driver->operate(r->connection, q);
+	return r->last_token;
 }
 
 uint64_t rig_ask(struct rig *r, enum operation operation, enum kind kind, sd_id128_t uuid, const char *text, bool flag,

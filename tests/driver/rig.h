@@ -29,6 +29,7 @@ struct rig_object {
 	unsigned causes; /* how many so far */
 	char *story[RIG_STORY]; /* the last reports, in words, at n_story % RIG_STORY */
 	unsigned n_story;
+	char *told; /* the causes since rig_told(), in order: "Suspended(paused) Rebooted" */
 };
 
 struct rig_result {
@@ -95,5 +96,10 @@ struct rig_result *rig_wait(struct rig *r, uint64_t token);
 struct rig_result *rig_do(struct rig *r, enum operation operation, enum kind kind, sd_id128_t uuid, const char *text,
 			  enum vireo_error expect);
 
+/* What was reported of an object since the last time, in words; owned. Not what comes whenever it likes (jobs, the guest). */
+char *rig_told(struct rig *r, enum kind kind, sd_id128_t uuid);
 struct rig_object *rig_find(struct rig *r, enum kind kind, sd_id128_t uuid); /* NULL: never heard of */
+/* As operate() takes it; @text2 may be NULL, @options are taken. */
+uint64_t rig_ask_all(struct rig *r, enum operation operation, enum kind kind, sd_id128_t uuid, const char *text,
+		     const char *text2, uint64_t number, struct vdict *options);
 bool rig_supports(const struct rig *r, const char *operation);

@@ -140,6 +140,18 @@ def conformance(test, libvirtd, _observer):
     test.check(done.returncode == 0, done.stdout)
 
 
+def stories(test, libvirtd, _observer):
+    kind = 'kvm' if guests.kvm() else 'qemu'
+    directory = libvirtd.images / 'stories'
+    directory.mkdir()
+    for name, backing in (('base', None), ('disk', 'base'), ('more', None)):
+        over = ['-b', directory / f'{backing}.qcow2', '-F', 'qcow2'] if backing else []
+        subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', *over, directory / f'{name}.qcow2', '1M'], check=True)
+    done = subprocess.run([BUILD / 'stories', libvirtd.uri, kind, directory], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
+    test.check(done.returncode == 0, done.stdout)
+
+
 def save(test, libvirtd, observer):
     g = Guest(test, libvirtd, observer, 'saved', fill=96, memory=128)
     file = libvirtd.images / 'saved.save'
@@ -337,7 +349,7 @@ def lost(test, libvirtd, observer):
 def main(test):
     libvirtd = test.libvirtd(broker=False)
     chosen = sys.argv[1:]
-    for part in (conformance, save, block_jobs, volumes, foreign, migration, lost):
+    for part in (conformance, stories, save, block_jobs, volumes, foreign, migration, lost):
         if chosen and part.__name__ not in chosen:
             continue
         observer = Observer(test, libvirtd.uri)
