@@ -231,6 +231,8 @@ static int on_event(struct event *e, void *userdata)
 
 	if (!has_room(s))
 		return HISTORY_NOT_THIS;
+	if (s->config.sees && !s->config.sees(e, s->config.userdata))
+		return HISTORY_MORE;
 	if ((line->version != e->version || line->xml != s->config.xml) &&
 	    stream_line_event(s->all->source, e, s->config.xml, line) < 0) {
 		s->failed = true;
@@ -259,7 +261,7 @@ static bool make_events(struct stream *s)
 {
 	struct broker *b = s->all->broker;
 	struct failure f = {0};
-	struct history_query q = {.after = s->cursor, .scan = SCAN_EVENTS, .xml = s->config.xml, .words = true, .wants = wants,
+	struct history_query q = {.after = s->cursor, .scan = SCAN_EVENTS, .xml = s->config.xml, .words = !s->config.sees, .wants = wants,
 				  .fn = on_event, .userdata = s};
 	int r;
 

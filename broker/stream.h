@@ -24,6 +24,8 @@ struct stream_config {
 	bool xml;
 	/* What this client wants, and may have. @name NULL: the object itself, for a snapshot line. */
 	bool (*wants)(enum kind kind, const char *path, const char *connection, const char *name, void *userdata);
+	/* May he have this event of those that he wants, for what it says? NULL: each. */
+	bool (*sees)(const struct event *e, void *userdata);
 	/* The stream has ended by itself; it is freed behind this. Not called by stream_free(). */
 	void (*ended)(struct stream *s, void *userdata);
 	void *userdata;

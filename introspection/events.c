@@ -105,6 +105,8 @@ static int take(struct event *e, void *userdata)
 	size_t bytes = event_bytes(e, p->filter->xml);
 	uint32_t max = p->max > 0 && p->max < ANSWER_EVENTS ? p->max : ANSWER_EVENTS;
 
+	if (!rights_sees_event(p->filter->viewer, e))
+		return HISTORY_MORE;
 	if (p->n >= max || (p->n > 0 && p->bytes + bytes > ANSWER_BYTES)) {
 		p->more = true;
 		return HISTORY_NOT_THIS;

@@ -136,6 +136,11 @@ bool peer_is_privileged(const struct peer *p);
 /* May he see this object, and its XML? @connection: path of the connection, or of something below it that a job works on. */
 bool rights_sees(const struct peer *viewer, enum kind kind, const char *path, const char *connection, bool xml);
 bool rights_sees_object(const struct peer *viewer, const struct object *o);
+/*
+ * Of an object that he sees now: this event, too? A list goes by names, and under the name that it had then he may not have
+ * seen it. He has missed something then, as the next event's “previous” says.
+ */
+bool rights_sees_event(const struct peer *viewer, const struct event *e);
 /* Does a list of the configuration show him anything? */
 bool rights_has_list(const struct peer *viewer);
 /*

@@ -226,7 +226,7 @@ bool filter_wants_named(const struct filter *f, enum kind kind, const char *path
 
 bool filter_wants_event(const struct filter *f, const struct event *e)
 {
-	return filter_wants_named(f, e->kind, e->path, e->connection, e->name);
+	return filter_wants_named(f, e->kind, e->path, e->connection, e->name) && rights_sees_event(f->viewer, e);
 }
 
 bool filter_wants_object(const struct filter *f, const struct object *o)

@@ -309,6 +309,20 @@ bool rights_sees(const struct peer *viewer, enum kind kind, const char *path, co
 	return name && list_shows(viewer, top, of, name);
 }
 
+bool rights_sees_event(const struct peer *viewer, const struct event *e)
+{
+	_cleanup_(freep) char *top = NULL;
+	const char *old = e->details ? vdict_s(e->details, "old-name", NULL) : NULL;
+
+	if (!viewer || !rights_has_list(viewer) || !is_named(e->kind))
+		return true;
+	top = connection_in(e->connection);
+	if (!top)
+		return false;
+	return may(viewer, ACTION_VIEW, top) ||
+	       (list_shows(viewer, top, e->kind, e->props->v[0].s) && (!old || list_shows(viewer, top, e->kind, old)));
+}
+
 bool rights_sees_object(const struct peer *viewer, const struct object *o)
 {
 	return !viewer || rights_sees(viewer, o->kind, o->path, o->kind == KIND_JOB ? o->props->v[JOB_OBJECT].s : o->path, false);

@@ -59,6 +59,11 @@ static bool wants(enum kind kind, const char *path, const char *connection, cons
 	return name ? filter_wants_named(f, kind, path, connection, name) : filter_wants(f, kind, path, connection);
 }
 
+static bool sees(const struct event *e, void *userdata)
+{
+	return rights_sees_event(((struct watch *)userdata)->filter->viewer, e);
+}
+
 void watches_free(struct face *f, const struct peer *p)
 {
 	struct watch *w, *tmp;
@@ -116,11 +121,14 @@ static int begin(struct watching *c, int *ret_fd, struct failure *f)
 	struct stream_config config = {
 		.initial = c->initial, .heartbeat = c->heartbeat, .xml = c->filter->xml, .wants = wants, .ended = on_ended,
 	};
+	const struct peer *viewer = c->filter->viewer;
 	struct watch *w;
 	int r = count_allows(c, f);
 
 	if (r != 0)
 		return r;
+	if (viewer && rights_has_list(viewer))
+		config.sees = sees;
 	config.after = broker_version(face->broker);
 	if (c->has_after) {
 		/* History may have moved on while somebody typed a password. */

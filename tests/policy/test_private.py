@@ -279,6 +279,39 @@ class Private(PolicyCase):
         self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
         self.assertEqual(carol.domain(path, 'GetXML').error()[0], 'org.freedesktop.DBus.Error.UnknownObject')
 
+    def test_what_it_was_called_before(self):
+        """Who sees by name does not learn under which names he did not see it."""
+        self.rules(NO)
+        carol = self.caller(CAROL, WATCHERS)
+        carol.listen()
+        carol.manager('Subscribe', '(a{sv})', {}).get()
+        carol.manager('GetSnapshot', '(a{sv})', {}).get()
+        epoch, version = carol.manager('GetSnapshot', '(a{sv})', {}).get()[:2]
+        path = self.domain(ONE, 'mail-x7')
+        names = ['mail-x7', 'web-mx', 'web-my', 'mail-x7']
+        self.toggle(path)
+        self.toggle(path)
+        for new in names[1:]:
+            if new == names[-1]:
+                # another caller, to whom nothing was said yet
+                late = self.caller(CAROL, WATCHERS)
+                events = late.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 0, {}).get()[2]
+                lines = late.read(late.manager('Watch', '(a{sv})', {'epoch': GLib.Variant('s', epoch), 'after': GLib.Variant('t', version)}))
+                wait_for(lambda: any('"web-my"' in line for line in lines), 30, 'the present name')
+            self.vireod.call(path, f'{NAME}.Domain', 'Rename', '(sa{sv})', new, {})
+            if new == 'web-mx':
+                version_mx = self.vireod.get(path, 'Domain', 'Version')
+        mine = [e for e in events if e[3] == path]
+        # from one name that she may see to another: nothing is kept from her
+        self.assertEqual([(e[4], e[7]['Name'], e[8].get('old-name')) for e in mine], [('Defined', 'web-my', 'web-mx')])
+        self.assertEqual(mine[0][1], version_mx)
+        version = self.toggle(self.domain(ONE, 'web-2'))
+        wait_for(lambda: any(s[2] == 'Bookmark' and s[3][0] >= version for s in carol.signals), 30, 'a Bookmark')
+        self.assertNotIn('mail-x7', json.dumps(events) + '\n'.join(filter(None, lines)) + json.dumps(carol.signals, default=str))
+        appeared = [s for s in carol.signals if s[2] == 'InterfacesAdded' and s[3][0] == path]
+        self.assertEqual([s[3][1][f'{NAME}.Domain']['Name'] for s in appeared], ['web-mx'])
+        self.assertEqual([s[2] for s in carol.signals if s[2] == 'InterfacesRemoved' and s[3][0] == path], ['InterfacesRemoved'])
+
     def test_a_new_connection(self):
         self.rules(view('alice', 'one') + view('alice', 'third') + NO)
         alice = self.caller(ALICE)
