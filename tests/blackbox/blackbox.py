@@ -4,53 +4,63 @@
 Many clients follow a broker that is stopped and killed while hypervisors storm; afterwards all that each of them was told is held
 against all that the others were told. It speaks D-Bus only, and what it judges by is doc/contract.md.
 
-    blackbox.py sim|libvirt [--seed=N] [--clients=N] [--rounds=N | --seconds=N]
+    blackbox.py sim|libvirt [--seed=N] [--clients=N] [--rounds=N | --seconds=N] …
 """
 
 import argparse
 import faulthandler
 import pathlib
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'live'))
 
+from kit.grammar import Story  # noqa: E402  pylint: disable=wrong-import-position
+from kit.recorder import Event  # noqa: E402  pylint: disable=wrong-import-position
 from kit import guests, program  # noqa: E402  pylint: disable=wrong-import-position
-from kit.bus import Bus  # noqa: E402  pylint: disable=wrong-import-position
+from kit.loop import TimedOut  # noqa: E402  pylint: disable=wrong-import-position
+from kit.bus import Bus, BrokerBus  # noqa: E402  pylint: disable=wrong-import-position
 from judge import Judge  # noqa: E402  pylint: disable=wrong-import-position
-from story import documented_digest  # noqa: E402  pylint: disable=wrong-import-position
+from story import PROGRESS, documented_digest  # noqa: E402  pylint: disable=wrong-import-position
 from world import Sim, World  # noqa: E402  pylint: disable=wrong-import-position
 
 FAULTS = ({}, {'reorder': 20}, {'repeat': 0.1}, {'drop': 0.1}, {'reorder': 8, 'repeat': 0.05, 'drop': 0.05}, {'ahead': 0.05},
-          {'behind': 0.1}, {'look-none': 0.1, 'look-fail': 0.05}, {'list-fail': 0.3, 'list-partial': 0.1})
+          {'behind': 0.1}, {'look-none': 0.1, 'look-fail': 0.05}, {'list-fail': 0.3, 'list-partial': 0.1},
+          {'hang': ['look', 'operation'], 'hang-time': 200}, {'hang': ['all'], 'hang-time': 300})
 
 
 class Simulated:
     """Two simulated hypervisors at their worst."""
 
-    def __init__(self, test, seed):
+    def __init__(self, test, seed, storm):
         self.random = random.Random(f'{seed}/sim')
+        self.storm = storm
         # so much XML that a listing does not fit into a socket at once
-        self.hosts = [Sim(test.scope, 'a', seed, 16, 16000), Sim(test.scope, 'b', seed + 1, 6)]
+        self.hosts = [Sim(test.scope, 'a', seed, 40, 16000), Sim(test.scope, 'b', seed + 1, 6)]
         self.uris = [host.uri for host in self.hosts]
+        # one that clients open and close
+        self.third = Sim(test.scope, 'c', seed + 2, 4)
+        self.opened = self.third.uri
 
     def blow(self):
-        for host, count in zip(self.hosts, (250, 60)):
+        for host, count in zip([*self.hosts, self.third], (self.storm, self.storm // 4, self.storm // 4)):
             host.do('faults', reset=True, **self.random.choice(FAULTS))
             host.blow(count=self.random.randrange(count // 2, count), rate=self.random.choice((0, 300, 600)),
                       churn=0.15, seed=self.random.randrange(1 << 30))
 
     def calm(self):
-        return all(host.calm() for host in self.hosts)
+        return all(host.calm() for host in [*self.hosts, self.third])
 
     def mishap(self):
         """Something happens to a hypervisor."""
         self.random.choice(self.hosts).do('disconnect', error='it fell over', refuse=self.random.choice((0, 0, 1)))
 
     def settle(self):
-        for host in self.hosts:
+        for host in [*self.hosts, self.third]:
             host.do('faults', reset=True)
             host.do('release')
             host.do('wait-guests')
@@ -60,12 +70,13 @@ class Simulated:
 class Real:
     """A private libvirtd with QEMU, and a virsh for each of its objects."""
 
-    def __init__(self, test, seed):
+    def __init__(self, test, seed, _storm):
         from storm import Storm  # pylint: disable=import-outside-toplevel
         self.random = random.Random(f'{seed}/libvirt')
         self.libvirtd = test.libvirtd()
         self.storm = Storm(test, self.libvirtd, seed)
         self.uris = [self.libvirtd.uri, 'test:///default']
+        self.opened = Sim(test.scope, 'c', seed, 4).uri
         for name in ('d1', 'd2', 'd4'):
             self.libvirtd.virsh('define', self.storm.xml[name])
         # what costs libvirt little, so that enough happens for history to be cut
@@ -115,6 +126,14 @@ class Course:
         world.wait(lambda: world.heard >= at or hypervisors.calm(), 'the middle of a storm', 60)
         if what == 'mishap':
             hypervisors.mishap()
+        elif what == 'freeze':
+            world.process.send_signal(signal.SIGSTOP)
+            try:
+                world.wait(hypervisors.calm, 'the end of a storm that the broker does not see', 3)
+            except TimedOut:
+                pass  # it has seen enough of not seeing anything
+            finally:
+                world.process.send_signal(signal.SIGCONT)
         elif what == 'store lost':
             world.lose_store()
             world.start()
@@ -134,9 +153,35 @@ class Course:
         lost = self.random.randrange(rounds // 2, rounds)
         bag = []
         for i in range(rounds):
-            bag = bag or self.random.sample(['', '', 'kill', 'kill', 'stop', 'kill twice', 'mishap', ''], 8)
+            bag = bag or self.random.sample(['', '', 'kill', 'kill', 'stop', 'kill twice', 'mishap', 'freeze'], 8)
             what = bag.pop()
             yield 'store lost' if i == lost else what
+
+
+def check_stories(test, judge):
+    """What was told in each epoch must be legal, too: by the judge of stories, which wants a job's progress as well."""
+    def whole(kind, properties):
+        return dict.fromkeys(PROGRESS, 0) | properties if kind == 'Job' else properties
+
+    events = 0
+    for segment in judge.whole('steady poller'):
+        story = Story((segment.base.epoch, segment.base.version,
+                       {p: (o.kind, whole(o.kind, o.properties)) for p, o in segment.base.objects.items()}))
+        for e in segment.after():
+            story.event(Event(e.path, e.kind, e.name, e.version, e.previous, e.reason, whole(e.kind, e.properties),
+                              {**e.details, 'timestamp': e.timestamp, **({'inferred': True} if e.inferred else {})}), False)
+        for violation in story.finish()[:20]:
+            print(f'    {violation}, among')
+            at = re.search(r' at (\d+):', violation)
+            known = {}
+            for e in segment.after():
+                changed = {k: v for k, v in e.properties.items() if known.get(e.path, {}).get(k) != v} if e.path in known else ''
+                known[e.path] = e.properties
+                if at and abs(e.version - int(at[1])) < 10:
+                    print(f'        {e}{" inferred" if e.inferred else ""} {changed}')
+        test.check(not story.violations, f'{len(story.violations)} violations of the grammar from {segment.base.version} on')
+        events += story.events
+    return events
 
 
 def arguments():
@@ -146,6 +191,8 @@ def arguments():
     parser.add_argument('--clients', type=int, default=12)
     parser.add_argument('--rounds', type=int, default=12)
     parser.add_argument('--seconds', type=float, default=0, help='go on for so long')
+    parser.add_argument('--storm', type=int, default=250, help='simulated: as many actions as that in a round, at most')
+    parser.add_argument('--bus', choices=('dbus-daemon', 'dbus-broker'), default='dbus-daemon')
     parser.add_argument('--max-events', type=int, default=300, help='how many history keeps')
     return parser.parse_args()
 
@@ -155,10 +202,11 @@ def main(test):
     print(f'seed {asked.seed}')
     # for whatever has no limit of its own
     faulthandler.dump_traceback_later(max(900, asked.seconds * 3), exit=True)
-    hypervisors = (Simulated if asked.hypervisors == 'sim' else Real)(test, asked.seed)
-    world = World(test.scope, Bus(test.scope), hypervisors.uris, asked.seed, asked.max_events)
+    hypervisors = (Simulated if asked.hypervisors == 'sim' else Real)(test, asked.seed, asked.storm)
+    world = World(test.scope, (BrokerBus if asked.bus == 'dbus-broker' else Bus)(test.scope), hypervisors.uris, asked.seed, asked.max_events)
     world.patience = max(600, asked.seconds * 2)
     began = time.monotonic()
+    world.opened = hypervisors.opened
     world.start()
     world.spread(asked.clients)
     course, rounds = Course(world, hypervisors, asked.seed), 0
@@ -175,6 +223,7 @@ def main(test):
         print(f'    {violation[:2000]}')
     test.check(not judge.violations, f'{len(judge.violations)} violations')
     print(', '.join(f'{count} {what}' for what, count in sorted(judge.counts.items())), f'({time.monotonic() - began:.1f} s)')
+    print(f'{check_stories(test, judge)} of them in whole stories')
     # whether it was the run that it is meant to be
     for what, least in (('events', 30 * rounds), ('Gone', 1), ('EpochChanged', 1), ('listings', rounds), ('views', 5),
                         ('digests', rounds), ('digests of own copies', 5), ('runs', rounds)):

@@ -88,15 +88,14 @@ class Client:
     async def ask(self, *arguments, **more):
         """Call a method; return its results: of one, the value itself."""
         values, _ = await self.call(*arguments, **more)
-        return values[0] if len(values) == 1 else values
+        return None if not values else values[0] if len(values) == 1 else values
 
     async def get(self, name):
         return await self.ask('Get', '(ss)', f'{NAME}.Manager', name, interface='org.freedesktop.DBus.Properties')
 
-    async def nap(self):
+    async def nap(self, most=5):
         """Sleep for some rounds; mostly for none."""
-        rounds = self.random.choice((0, 0, 1, 1, 2, 3, 5))
-        world, until = self.world, self.world.round + rounds
+        world, until = self.world, self.world.round + min(most, self.random.choice((0, 0, 1, 1, 2, 3, 5)))
         await world.bell.until(lambda: world.round >= until or world.final, f'{self.name}: round {until}', world.patience)
 
     def leaves(self, chance):
@@ -117,17 +116,18 @@ class Client:
 class Follower(Client):
     """Has a copy of what it asked for, and keeps it right."""
 
-    def __init__(self, *arguments, steady=False):
+    def __init__(self, *arguments, steady=False, forgetful=False):
         super().__init__(*arguments)
         self.steady = steady  # never leaves by itself
+        self.forgetful = forgetful  # always lists anew
         self.epoch, self.cursor, self.objects = None, 0, {}
 
     def leaves(self, chance):
         return not self.steady and super().leaves(chance)
 
-    async def nap(self):
-        await super().nap()
-        if self.connection is None and self.leaves(0.2):
+    async def nap(self, most=5):
+        await super().nap(most)
+        if self.connection is None and (self.forgetful or self.leaves(0.2)):
             self.epoch = None  # what it had is forgotten
 
     async def list(self):
@@ -143,10 +143,10 @@ class Follower(Client):
             apply(self.objects, event)
         self.world.saw(run.epoch, event.version, 1 if self.steady else 0)
 
-    async def refused(self, call, refusal, oldest=0):
+    async def refused(self, call, refusal, oldest=0, epoch=None):
         """Going on was refused: write down why, and list anew."""
         numbers = re.findall(r'\d+', refusal.message)
-        self.record.log.append(Refused(call, self.epoch, self.cursor, refusal.name, oldest or int(numbers[-1] if numbers else 0),
+        self.record.log.append(Refused(call, epoch or self.epoch, self.cursor, refusal.name, oldest or int(numbers[-1] if numbers else 0),
                                        await self.get('Version'), await self.get('Epoch')))
         self.epoch = None
 
@@ -193,11 +193,12 @@ class Poller(Follower):
             self.connection.call(self.owner, ROOT, f'{NAME}.Manager', 'GetEvents', GLib.Variant(arguments[0], arguments[1:]),
                                  None, Gio.DBusCallFlags.NONE, 30000, None, None)
             raise Away
-        began = time.monotonic()
+        began, known = time.monotonic(), self.world.latest.get(self.epoch, 0)
         version, more, rows = await self.ask('GetEvents', *arguments)
         waited = (time.monotonic() - began) * 1e6
         assert not most or len(rows) <= most, f'{self.name}: {len(rows)} events, but {most} at most were asked for'
         assert rows or not more, f'{self.name}: there are more events, but it got none'
+        assert more or version >= known, f'{self.name}: no more behind {version}, but {known} was known before it asked'
         assert rows or waited >= timeout, f'{self.name}: nothing, after {waited:.0f} of {timeout} µs'
         part = self.random.randrange(len(rows)) if rows and self.leaves(0.03) else None
         for row in rows[:part]:
@@ -243,7 +244,7 @@ class Stream(Follower):
         self._lines = Lines(socket.socket(fileno=descriptors[handles[0]]))
         run = self.record.begin('stream', self.epoch, None if self.epoch is None else self.cursor)
         if initial:
-            self.objects = {}
+            self.objects, self.cursor = {}, 0
         await self.read(run, initial and bool(where))
 
     async def read(self, run, initial):
@@ -260,7 +261,8 @@ class Stream(Follower):
             assert run.epoch in (None, epoch), f'{self.name}: a line of epoch {epoch} in a stream of {run.epoch}'
             run.epoch = epoch
             if line['type'] == f'{NAME}.Gone':
-                await self.refused('the stream', Refusal('org.vireo1.Error.Gone', ''), line['data']['oldest'])
+                await self.refused('the stream', Refusal('org.vireo1.Error.Gone', ''), line['data']['oldest'],
+                                   epoch)
                 return
             initial = self.take(run, line, initial)
             if self.at_end():
@@ -299,9 +301,9 @@ class Stream(Follower):
         """Leave, or read slowly for a while, or not at all."""
         if self.leaves(0.006):
             raise Away
-        if initial and self.leaves(0.03):
+        if initial and self.leaves(0.1 if self.forgetful else 0.03):
             # the story goes on in the middle of the listing
-            await self.nap()
+            await self.nap(1)
         if self.leaves(0.01):
             self._lines.most = self.random.choice((3, 100, 4096))
         elif self._lines.most < 1 << 16 and self.leaves(0.1) or self.world.final:
@@ -510,6 +512,8 @@ class Actor(Client):
     async def live(self):
         world = self.world
         while not world.final:
+            if self.random.random() < 0.05:
+                await self.open_or_close()
             path = self.random.choice(world.domains or [f'{ROOT}/connection/none'])
             method = self.random.choice(self.METHODS)
             given = {'async': GLib.Variant('b', True)} if self.random.random() < 0.3 else {}
@@ -526,3 +530,17 @@ class Actor(Client):
             if world.owner != self.owner:
                 raise Lost
         self.done = True
+
+    async def open_or_close(self):
+        """Open a further hypervisor, or close it."""
+        label, _, uri = self.world.opened.partition('=')
+        path = f'{ROOT}/connection/{label}'
+        try:
+            if path in await self.get('Connections'):
+                await self.ask('Close', '(o)', path)
+            else:
+                opened = await self.ask('Open', '(sa{sv})', uri, {'label': GLib.Variant('s', label),
+                                                                 'async': GLib.Variant('b', self.random.random() < 0.5)})
+                assert opened == path, f'{uri} was opened as {opened}, not {path}'
+        except Refusal as refusal:
+            raise AssertionError(f'{path}: {refusal}') from None

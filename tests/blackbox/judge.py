@@ -90,6 +90,10 @@ class Judge:
         self._check_cuts()
         self._check_refusals()
 
+    def whole(self, who=None):
+        """Return the segments of those who heard everything, or of one of them."""
+        return [s for s in self._segments if s.filter.everything and s.filter.xml and who in (None, s.who)]
+
     def _wrong(self, promise, who, text):
         self.violations.append(f'{promise}: {who}: {text}')
 
@@ -236,7 +240,7 @@ class Judge:
                     checks.append((entry, record.name, entry.filter if isinstance(entry, Asked) else record.filter))
                 elif isinstance(entry, Digested):
                     checks.append((entry, record.name, entry.filter))
-        whole = [s for s in self._segments if s.filter.everything and s.filter.xml]
+        whole = self.whole()
         groups = collections.defaultdict(list)
         for check in checks:
             entry = check[0]
@@ -302,8 +306,10 @@ class Judge:
             kept = self._between(entry.epoch, entry.oldest, entry.now)
             covered = any(s.filter.everything and s.base.epoch == entry.epoch and s.base.version <= entry.oldest and
                           s.complete >= entry.now for s in self._segments)
-            if entry.epoch_now == entry.epoch and covered and len(kept) < self._max_events:
-                self._wrong('P14', who, f'{what}, when only {len(kept)} events are kept, from {entry.oldest} to {entry.now}')
+            # what nobody heard had a version of its own
+            most = len(kept) if covered else entry.now - entry.oldest
+            if entry.epoch_now == entry.epoch and most < self._max_events:
+                self._wrong('P14', who, f'{what}, when only {most} events are kept, from {entry.oldest} to {entry.now}')
         elif entry.error == 'EpochChanged':
             if entry.epoch not in self._lost:
                 self._wrong('P3', who, f'{what}, though the store of {entry.epoch} was never lost')

@@ -276,6 +276,8 @@ ILLEGAL = [
     ('P17', 'a digest of another version', changed('domains', Digested, 0, version=16)),
     ('P14', 'Gone, of what is there', added('late', Refused('GetEvents', EPOCH, 20, 'Gone', 15, LAST, EPOCH))),
     ('P14', 'Gone, when history was cut too early', added('late', Refused('Watch', EPOCH, 20, 'Gone', LAST - 5, LAST, EPOCH))),
+    ('P14', 'Gone, when nobody knows what was kept, but it cannot be enough',
+     added('late', Refused('Watch', EPOCH, 20, 'Gone', 100, 105, EPOCH))),
     ('P14', 'FutureVersion, of what was heard', added('late', Refused('Watch', EPOCH, LAST, 'FutureVersion', 0, 9, EPOCH))),
     ('P3', 'EpochChanged, while nothing was lost', added('late', Refused('Watch', EPOCH, 4, 'EpochChanged', 0, 9, 'f' * 32))),
     ('P14', 'an error that has no place there', added('late', Refused('Watch', EPOCH, 4, 'AccessChanged', 0, 9, EPOCH))),

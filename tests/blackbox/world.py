@@ -28,10 +28,12 @@ class World:
         self.bell = Bell()
         self.owner = None
         self.round = self.heard = 0
+        self.latest = {}  # epoch -> the highest version that anybody has heard of
         self.final = None  # (epoch, version) at which nothing more happens
         self.mischief = 1.0
         self.patience = 600
         self.filters = []
+        self.opened = None  # LABEL=URI of a hypervisor that clients open and close
         self.records, self.clients, self.tasks = [], [], []
         self.epochs_lost = set()
         self.deaths = {'SIGTERM': 0, 'SIGKILL': 0, 'store lost': 0}
@@ -56,8 +58,9 @@ class World:
         self.records.append(record)
         return record
 
-    def saw(self, _epoch, _version, count):
+    def saw(self, epoch, version, count):
         """Somebody heard something new."""
+        self.latest[epoch] = max(self.latest.get(epoch, 0), version)
         self.heard += count
         self.bell.ring()
 
@@ -112,6 +115,9 @@ class World:
         ]
         for name, way in (('steady poller', followers.Poller), ('steady stream', followers.Stream)):
             self._add(way(self, name, Filter(xml=True), random.Random(f'{self.seed}/{name}'), steady=True))
+        # listings of all that is there are the longest, and most can happen meanwhile
+        self._add(followers.Stream(self, 'stream (xml)', Filter(xml=True), random.Random(f'{self.seed}/stream'),
+                                   forgetful=True))
         offset = self.random.randrange(len(self.filters))
         for i in range(count):
             way = WAYS[i % len(WAYS)]

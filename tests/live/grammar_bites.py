@@ -114,7 +114,9 @@ def legal():
     t.tell(POOL, 'StoragePool', 'Stopped', Active=False, State='inactive')
     t.tell(job, 'Job', 'Finished', State='completed')
     t.say('/org/vireo1', 'org.vireo1.Manager', 'Bookmark', t.version, signature='(t)')
+    t.tell(POOL, 'StoragePool', 'Updated', 'job', Jobs=[job])
     t.tell(CONNECTION, 'Connection', 'Disconnected', State='disconnected', Error='gone')
+    t.tell(POOL, 'StoragePool', 'Updated', 'job', Jobs=[])
     t.tell(CONNECTION, 'Connection', 'Connected', State='connected', Error='')
     t.tell(POOL, 'StoragePool', 'Started', Active=True, State='running', details={'inferred': True})
     t.tell(CONNECTION, 'Connection', 'Synced')
@@ -240,6 +242,9 @@ ILLEGAL = [
     ('P18', 'something happens while disconnected',
      lambda: told(lambda t: (t.defined(), t.tell(CONNECTION, 'Connection', 'Disconnected', State='disconnected'),
                              t.domain('Updated', Title='x')))),
+    ('P18', 'a job begins while disconnected',
+     lambda: told(lambda t: (t.defined(), t.tell(CONNECTION, 'Connection', 'Disconnected', State='disconnected'),
+                             t.domain('Updated', 'job', Jobs=['/org/vireo1/job/_9'])))),
     ('P18', 'Connected twice', lambda: told(lambda t: t.tell(CONNECTION, 'Connection', 'Connected', Error='x'))),
     ('P20', 'a job that ends twice', lambda: job(('Finished', 'completed'), ('Finished', 'failed'))),
     ('P20', 'a job that runs again', lambda: job(('Finished', 'completed'), ('Updated', 'running'))),

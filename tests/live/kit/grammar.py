@@ -300,7 +300,10 @@ class Story:
         was_state = before['State'] if before else None
         limbo = known is not None and known.limbo
 
-        if p['Connection'] in self._down and not e.inferred and e.event != 'Removed':
+        # jobs are the broker's own: those that a lost hypervisor carried out have ended
+        jobs_ended = e.event == 'Updated' and before and \
+            {k for k in p if before.get(k) != p[k]} <= {'Jobs', 'Version'} and set(p['Jobs']) <= set(before['Jobs'])
+        if p['Connection'] in self._down and not e.inferred and e.event != 'Removed' and not jobs_ended:
             self.wrong('P18', where, 'its connection is not connected')
         if e.event == 'Removed':
             if e.reason != 'closed' and (active or persistent):
