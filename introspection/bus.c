@@ -254,6 +254,7 @@ int face_new(struct broker *b, sd_bus *bus, const struct face_config *config, st
 	f->broker = b;
 	f->bus = sd_bus_ref(bus);
 	f->clock = broker_clock(b);
+	f->called = clock_monotonic(f->clock);
 	if (config)
 		f->config = *config;
 	f->signals.told = f->names_from = broker_version(b);
@@ -298,6 +299,11 @@ void face_free(struct face *f)
 	sd_bus_slot_unref(f->leaving);
 	sd_bus_unref(f->bus);
 	free(f);
+}
+
+uint64_t face_called(const struct face *f)
+{
+	return f->called;
 }
 
 bool face_is_busy(struct face *f)

@@ -59,3 +59,5 @@ DEFINE_CLEANUP(struct face *, face_free)
 
 /* Somebody is served: a call waits, a stream is open, somebody has subscribed. For the idle exit. */
 bool face_is_busy(struct face *f);
+/* When the last call came, monotonic µs; at first when the face was made. */
+uint64_t face_called(const struct face *f);

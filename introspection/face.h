@@ -343,6 +343,7 @@ struct face {
 	struct held *held;
 	struct peer *peers;
 	struct authority *authority; /* NULL: polkit is not asked */
+	uint64_t called;	     /* when the last call came */
 	const struct peer *viewer;   /* of the message that is being dispatched (gate.c) */
 	struct name_entry *names;    /* of objects that have gone (rights.c) */
 	uint64_t names_from;	     /* the version from which on they are complete */

@@ -46,6 +46,7 @@ int filter_gate(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	f->viewer = NULL;
 	if (sd_bus_message_get_type(m, &type) < 0 || type != SD_BUS_MESSAGE_METHOD_CALL || !sender)
 		return 0;
+	f->called = clock_monotonic(f->clock);
 	/* What is broadcast anyway may be read by all. */
 	if (f->authority && !f->config.private_signals)
 		return 0;
@@ -53,14 +54,14 @@ int filter_gate(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	if (interface && strcmp(interface, "org.freedesktop.DBus.Peer") == 0)
 		return 0;
 	p = peer_find(f, sender);
-	if (p && peer_is_privileged(p))
-		return 0;
 	s = p ? find_stop(p, m) : NULL;
 	if (s && s->open) {
 		f->viewer = s->held.viewer;
 		held_free(&s->held);
 		return 0;
 	}
+	if (p && peer_is_privileged(p))
+		return 0;
 	s = held_new(f, m, &stop_ops, sizeof(*s));
 	if (!s)
 		return face_error(error, -ENOMEM, NULL);

@@ -7,12 +7,13 @@ import pathlib
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 from support import Bus, Client, Scope, Vireod, main
 
 from kit import vireod
-from kit.loop import wait_exit, wait_for, wait_gone
+from kit.loop import settle, wait_exit, wait_for, wait_gone
 
 
 class Start(unittest.TestCase):
@@ -172,6 +173,50 @@ class Start(unittest.TestCase):
         bus.process.terminate()
         self.assertEqual(wait_exit(process, 60), 0)
         self.assertIn('is gone, and with it the session', log.read_text())
+
+    def activated(self, configuration):
+        """Return a bus that starts vireod when it is called."""
+        path = pathlib.Path(self.scope.directory('etc')) / 'vireo.conf'
+        path.write_text(configuration)
+        services = self.scope.directory('services')
+        (services / 'org.vireo1.service').write_text(
+            f'[D-BUS Service]\nName=org.vireo1\nExec={vireod.executable()} --session --state-directory={self.state} '
+            f'--config={path} --connect=sim:///3\n')
+        return Bus(self.scope, services=services)
+
+    @staticmethod
+    def pid(client):
+        return client.call('/org/freedesktop/DBus', 'org.freedesktop.DBus', 'GetConnectionUnixProcessID', '(s)', 'org.vireo1',
+                           name='org.freedesktop.DBus')
+
+    def test_idle(self):
+        """It ends when nobody has called for so long, not a moment after somebody did."""
+        client = Client(self.activated('[broker]\nIdleExit=1s\n'))
+        client.sync()
+        first = self.pid(client)
+        pidfd = os.pidfd_open(first)
+        self.addCleanup(os.close, pidfd)
+        began = last = time.monotonic()
+        while time.monotonic() - began < 3:
+            client.sync()
+            last = time.monotonic()
+            settle(0.1, changed=lambda: None)
+        self.assertEqual(self.pid(client), first)
+        wait_gone(pidfd, 30, 'the end of an idle vireod')
+        self.assertGreater(time.monotonic() - last, 0.9)
+
+    def test_calls_while_it_ends(self):
+        """Each is answered, by the vireod that ends or by the one that the bus starts."""
+        client = Client(self.activated('[broker]\nIdleExit=20ms\n'))
+        seen, call = set(), 0
+        began = time.monotonic()
+        while len(seen) < 8 and time.monotonic() - began < 60:
+            client.sync()
+            seen |= {client.owner()} - {None}
+            # before, while and after it ends
+            settle((10 + call % 40) / 1000, changed=lambda: None)
+            call += 1
+        self.assertGreaterEqual(len(seen), 8, f'in {call} calls')
 
     def test_signals(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
