@@ -61,6 +61,24 @@ def memory(test, house):
         test.equal(house.properties(path)['State'], 'running', 'it was told to run')
         house(path, 'Destroy')
 
+    with test.case('what is restored is what was saved, byte by byte'):
+        only_memory = {'memory-only': GLib.Variant('b', True)}
+        house(path, 'Start')
+        begun = [house.images / f'memory-{i}' for i in range(3)]
+        house(path, 'Suspend')
+        house(path, 'Dump', str(begun[0]), **only_memory)
+        house(path, 'Resume')
+        house(path, 'Suspend')
+        house(path, 'Dump', str(begun[1]), **only_memory)
+        test.check(checksum(begun[0]) != checksum(begun[1]), 'a guest that ran has other memory: this test can tell')
+        house(path, 'Save', str(file))
+        house.vireod.call(house.connection, 'org.vireo1.Connection', 'RestoreDomain', '(sa{sv})', str(file), {}, limit=60)
+        house(path, 'Dump', str(begun[2]), **only_memory)
+        test.equal(checksum(begun[2]), checksum(begun[1]), 'its memory, and its processor')
+        house(path, 'Destroy')
+        for f in begun:
+            f.unlink()
+
     with test.case('a damaged file, one that is none, one that is missing'):
         for text, damage in (('half', lambda b: b[:len(b) // 2]), ('none', lambda b: b'nothing'),
                              ('unfinished', lambda b: b'Vireo-part-1\r\n\0\0' + b[16:])):
@@ -141,6 +159,14 @@ def memory(test, house):
         house.mark()
         test.equal(told(house, big, begun), ['Suspended(paused)', 'Resumed(unpaused)'], 'the story')
 
+    with test.case('a dump is cancelled half-way'):
+        job = start_job(house, big, 'Dump', str(file))
+        test.equal(progressed(house, job, 1)['State'], 'running', 'caught while it runs')
+        house.vireod.call(job, 'org.vireo1.Job', 'Cancel', '(a{sv})', {'wait': GLib.Variant('b', True)}, limit=60)
+        test.equal(wait_job(house, job), 'cancelled', 'how it ended')
+        test.check(not file.exists() and not os.path.exists(f'{file}.part'), 'no file is left')
+        test.equal(house.properties(big)['State'], 'running', 'it goes on')
+
     with test.case('QEMU dies in the middle of a save'):
         job = start_job(house, big, 'Save', str(file))
         progressed(house, job)
@@ -161,8 +187,20 @@ def disks(test, house):
     def domain(name, disk):
         return house.define(guests.domain_xml(name, disk, disk_format='qcow2', memory=32))
 
-    with test.case('pull'):
+    def cancelled(path, method, *arguments, **options):
+        """Begin a slow job of a disk, and cancel it half-way."""
+        job = start_job(house, path, method, 'vda', *arguments, bandwidth=GLib.Variant('t', 1 << 20), **options)
+        p = progressed(house, job)
+        test.equal((p['State'], p['Cancellable'], p['Percent'] < 100), ('running', True, True), 'half-way')
+        house.vireod.call(job, 'org.vireo1.Job', 'Cancel', '(a{sv})', {'wait': GLib.Variant('b', True)}, limit=60)
+        test.equal(wait_job(house, job), 'cancelled', 'how it ended')
+
+    with test.case('pull, cancelled half-way and then to its end'):
         path = domain('pull', top)
+        house(path, 'Start')
+        cancelled(path, 'BlockPull')
+        house(path, 'Destroy')
+        test.equal(contents(top), wanted, 'what the guest reads behind half a pull')
         house(path, 'Start')
         begun = house.mark()
         house(path, 'BlockPull', 'vda')
@@ -199,20 +237,21 @@ def disks(test, house):
         house(path, 'Start')
         other = house.images / 'other.qcow2'
         xml = f"<disk type='file'><driver type='qcow2'/><source file='{other}'/></disk>"
-        job = start_job(house, path, 'BlockCopy', 'vda', xml, bandwidth=GLib.Variant('t', 1 << 20))
-        p = progressed(house, job)
-        test.equal((p['State'], p['Cancellable']), ('running', True), 'half-way')
-        house.vireod.call(job, 'org.vireo1.Job', 'Cancel', '(a{sv})', {'wait': GLib.Variant('b', True)}, limit=60)
-        test.equal(wait_job(house, job), 'cancelled', 'how it ended')
+        cancelled(path, 'BlockCopy', xml)
         refused(test, lambda: house(path, 'BlockCopy', 'vda', xml), 'AlreadyExists', 'over a file that is there')
         refused(test, lambda: house(path, 'BlockCopy', 'vda', '<disk><auth/></disk>'), 'InvalidXML', 'what is not understood')
         house(path, 'Destroy')
+        test.equal(contents(top), wanted, 'what the guest reads behind half a copy')
         house(path, 'Undefine')
 
-    with test.case('commit of the active layer'):
-        over = image(house.images / 'over.qcow2', size, backing=top, data=4 << 20, seed=3)
+    with test.case('commit of the active layer, cancelled half-way and then to its end'):
+        over = image(house.images / 'over.qcow2', size, backing=top, data=48 << 20, seed=3)
         wanted_over = contents(over)
         path = domain('commit', over)
+        house(path, 'Start')
+        cancelled(path, 'BlockCommit', active=GLib.Variant('b', True))
+        house(path, 'Destroy')
+        test.equal(contents(over), wanted_over, 'what the guest reads behind half a commit')
         house(path, 'Start')
         house(path, 'BlockCommit', 'vda', pivot=GLib.Variant('b', True), active=GLib.Variant('b', True))
         house(path, 'Destroy')

@@ -6,6 +6,7 @@ told. On real disks, compared by checksum.
 """
 
 import qemukit
+from house import end_broker
 from images import contents, image
 from qemukit import Qemu
 
@@ -114,6 +115,7 @@ def main(test):
         qemu.kill()
         ended(job, 'failed', 'OutcomeUnknown')
     test.judge(vireod, 'the story of jobs of others')
+    end_broker(test, vireod)
 
 
 program.run(main)
