@@ -5,6 +5,9 @@
 
 #include "face.h"
 
+/* Of paths or names in one list: a stream keeps them for as long as it lasts. */
+#define LIST_MAX 10000u
+
 static void strings_free(char **l)
 {
 	for (char **s = l; l && *s; s++)
@@ -30,11 +33,46 @@ static char **strings_dup(char *const *l)
 	return copy;
 }
 
-static bool contains(char *const *l, const char *s, size_t n)
+static int compare(const void *a, const void *b)
 {
-	for (; *l; l++)
-		if (strncmp(*l, s, n) == 0 && (*l)[n] == 0)
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Sort a list, each once: it is looked into for each object and event, however long somebody made it. */
+static size_t tidy(char **l)
+{
+	size_t n = 0, kept = 0;
+
+	while (l && l[n])
+		n++;
+	if (n == 0)
+		return 0;
+	qsort(l, n, sizeof(*l), compare);
+	for (size_t i = 1; i < n; i++)
+		if (strcmp(l[kept], l[i]) == 0)
+			free(l[i]);
+		else
+			l[++kept] = l[i];
+	l[++kept] = NULL;
+	return kept;
+}
+
+/* Whether the first @length bytes of @s are in a sorted list. */
+static bool contains(char *const *l, size_t n, const char *s, size_t length)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int c = strncmp(l[middle], s, length);
+
+		if (c == 0 && l[middle][length] == 0)
 			return true;
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle; /* what it begins like comes before it */
+	}
 	return false;
 }
 
@@ -55,14 +93,20 @@ static bool in_tree(const char *path)
 	return strncmp(path, VIREO_PATH_ROOT, n) == 0 && (path[n] == 0 || path[n] == '/');
 }
 
-/* A list that is there, checked: not empty, and paths of our tree. */
+/* A list that is there, checked: not empty, not too long, and paths of our tree. */
 static int take_list(const struct vdict *options, const char *key, bool paths, char ***ret, struct failure *f)
 {
 	const struct vdict_item *i = vdict_get(options, key);
+	size_t n = 0;
 
 	if (!i)
 		return 0;
-	if (!i->a[0])
+	while (i->a[n])
+		n++;
+	if (n > LIST_MAX)
+		return failure_set(f, VIREO_INVALID_OPTION, "option “%s” is a list of %zu; it can be %u at most", key, n,
+				   LIST_MAX);
+	if (n == 0)
 		return failure_set(f, VIREO_INVALID_OPTION,
 				   "option “%s” is an empty list, which nothing matches; leave it out to have all", key);
 	for (char **s = i->a; paths && *s; s++)
@@ -154,6 +198,9 @@ int filter_new(const struct vdict *options, struct filter **ret, struct failure 
 		r = check_events(n->events, f);
 	if (r != 0)
 		return r;
+	n->n_connections = tidy(n->connections);
+	n->n_objects = tidy(n->objects);
+	(void)tidy(n->events);
 	n->xml = vdict_b(options, "xml", false);
 	*ret = TAKE(n);
 	return 0;
@@ -183,10 +230,10 @@ bool filter_wants(const struct filter *f, enum kind kind, const char *path, cons
 	if (f->connections) {
 		size_t n = connection_length(connection);
 
-		if (n == 0 || !contains(f->connections, connection, n))
+		if (n == 0 || !contains(f->connections, f->n_connections, connection, n))
 			return false;
 	}
-	if (f->objects && !contains(f->objects, path, strlen(path)))
+	if (f->objects && !contains(f->objects, f->n_objects, path, strlen(path)))
 		return false;
 	return !f->viewer || rights_sees(f->viewer, kind, path, connection, f->xml);
 }
@@ -195,7 +242,7 @@ bool filter_covers(const struct filter *f, const char *connection)
 {
 	size_t n = strlen(connection);
 
-	if (f->connections && !contains(f->connections, connection, n))
+	if (f->connections && !contains(f->connections, f->n_connections, connection, n))
 		return false;
 	if (!f->objects)
 		return true;

@@ -14,9 +14,10 @@ struct peer;
 struct filter {
 	const struct peer *viewer; /* whose rights bound what is seen (rights.c); NULL: nobody's */
 	unsigned kinds;	    /* bits 1u << enum kind */
-	char **connections; /* NULL: all */
+	char **connections; /* NULL: all. These three are sorted, and have each once */
 	char **objects;	    /* NULL: all */
 	char **events;	    /* NULL: all; "Started" or "Domain.Started" */
+	size_t n_connections, n_objects;
 	bool xml;
 };
 

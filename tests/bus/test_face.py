@@ -3,6 +3,7 @@
 """The face of the broker: reads, calls, errors, signals, as any client on the bus meets them."""
 
 import os
+import random
 import re
 import xml.etree.ElementTree as ET
 
@@ -128,6 +129,25 @@ class Reading(BusCase):
         for option, value in (('kinds', GLib.Variant('as', ['domains'])), ('kinds', GLib.Variant('as', [])),
                               ('objects', GLib.Variant('ao', ['/org/vireo2'])), ('objects', GLib.Variant('ao', []))):
             self.assertIn(option, self.manager_refused('InvalidOption', 'GetSnapshot', '(a{sv})', {option: value}))
+
+    def test_long_lists(self):
+        """Each is found, however many there are beside it; too many are refused."""
+        domains = sorted(self.objects('Domain'))
+        others = [f'{path}_' for path in domains] + [path[:-1] for path in domains]
+        others += [f'{self.connection}/domain/_{i:x}' for i in range(10000 - len(others) - 2 * len(domains))]
+        paths = others + 2 * domains
+        random.shuffle(paths)
+        self.assertEqual(sorted(self.vireod.snapshot(objects=GLib.Variant('ao', paths))[2]), domains)
+        self.assertEqual(self.vireod.snapshot(objects=GLib.Variant('ao', others))[2], {})
+        for name in ('objects', 'connections'):
+            message = self.manager_refused('InvalidOption', 'GetSnapshot', '(a{sv})',
+                                           {name: GLib.Variant('ao', paths + [self.connection])})
+            self.assertIn(name, message)
+            self.assertIn('10000', message)
+        names = [f'{self.connection}{i}' for i in range(20)] + [self.connection[:-1], self.connection] * 2
+        random.shuffle(names)
+        everything = self.vireod.snapshot()[2]
+        self.assertEqual(set(self.vireod.snapshot(connections=GLib.Variant('ao', names))[2]), set(everything))
 
     def test_log_control(self):
         interface = 'org.freedesktop.LogControl1'
