@@ -58,6 +58,11 @@ static void cancel(struct driver_connection *c, uint64_t token)
 	c->cancelled = token;
 }
 
+static void complete(struct driver_connection *c, uint64_t token)
+{
+	c->completed = token;
+}
+
 static const char *const uris[] = {"fake:///name", NULL};
 static const enum operation operations[] = {OP_DOMAIN_START, OP_DOMAIN_SHUTDOWN, OP_DOMAIN_DESTROY, OP_DEFINE_DOMAIN,
 					    OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_MIGRATE, OP_DOMAIN_SUSPEND, OP_DOMAIN_SAVE,
@@ -81,6 +86,7 @@ struct driver fake_driver = {
 	.look = look,
 	.operate = operate,
 	.cancel = cancel,
+	.complete = complete,
 };
 
 static char **strings(const char *const *s)

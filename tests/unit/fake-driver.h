@@ -21,6 +21,7 @@ struct driver_connection {
 	unsigned looks;
 	struct request *request;     /* the last operate() */
 	uint64_t cancelled;	     /* token of the last cancel() */
+	uint64_t completed;	     /* likewise, complete() */
 };
 
 extern struct driver fake_driver;
