@@ -30,6 +30,7 @@ struct follower {
 	uint64_t version;
 	struct grammar grammar;
 	char story[512]; /* its end */
+	unsigned finished; /* a job */
 	UT_hash_handle hh;
 };
 
@@ -43,6 +44,7 @@ struct house {
 	struct follower *followers;
 	uint64_t last, events, inferred;
 	unsigned connected, disconnected;
+	unsigned jobs, foreign, states[3], waits, called;
 };
 
 /* ---- listening ----------------------------------------------------------------------------------------------------- */
@@ -95,6 +97,31 @@ static void judge(struct follower *f, const struct event *e)
 		fail_msg("%s: %s\n%s", f->path, illegal, f->story);
 }
 
+/* A job has one beginning and one end. */
+static void judge_job(struct house *h, struct follower *f, const struct event *e)
+{
+	static const char *const states[] = {"completed", "failed", "cancelled"};
+	const char *state = e->props->v[JOB_STATE].s;
+
+	remember(f, e);
+	if (strcmp(e->name, "Removed") == 0)
+		return;
+	if (f->finished > 0)
+		fail_msg("%s goes on after its end:%s", f->path, f->story);
+	if (strcmp(e->name, "Added") == 0) {
+		h->jobs++;
+		h->foreign += e->props->v[JOB_STARTED_BY].u == UINT32_MAX;
+	}
+	if (strcmp(e->name, "Finished") != 0) {
+		assert_string_equal(state, "running");
+		return;
+	}
+	f->finished++;
+	assert_string_equal(e->reason, state);
+	for (unsigned i = 0; i < 3; i++)
+		h->states[i] += strcmp(state, states[i]) == 0;
+}
+
 static void on_events(struct event *const *events, size_t n, void *userdata)
 {
 	struct house *h = userdata;
@@ -115,6 +142,8 @@ static void on_events(struct event *const *events, size_t n, void *userdata)
 		else if (e->previous != f->version)
 			fail_msg("%s: previous is %" PRIu64 ", but it was told at %" PRIu64, e->path, e->previous, f->version);
 		f->version = e->version;
+		if (e->kind == KIND_JOB)
+			judge_job(h, f, e);
 		if (e->kind != KIND_DOMAIN && e->kind != KIND_POOL && e->kind != KIND_NETWORK)
 			continue;
 		h->events++;
@@ -435,6 +464,133 @@ static void test_silent_changes(void **state)
 	close_house(&h);
 }
 
+/* ---- jobs ---------------------------------------------------------------------------------------------------------- */
+
+static const char jobs_rules[] =
+	"[{\"do\": \"operations\", \"operations\": {"
+	"\"Domain.Save\": {\"duration\": 6, \"progress\": 1}, \"Domain.ManagedSave\": {\"duration\": 3, \"progress\": 1},"
+	"\"Domain.Dump\": {\"duration\": 4, \"progress\": 1, \"fail\": 0.3, \"fail-at\": 0.5},"
+	"\"Domain.BlockCopy\": {\"duration\": 5, \"progress\": 1}, \"Domain.BlockPull\": {\"duration\": 9, \"progress\": 2},"
+	"\"Domain.Migrate\": {\"duration\": 7, \"progress\": 1}, \"Domain.Suspend\": {\"duration\": 1}}}]";
+
+static void on_job_done(const struct failure *f, uint64_t version, const struct result *r, void *userdata)
+{
+	((struct house *)userdata)->called++;
+}
+
+static unsigned draw(unsigned n)
+{
+	return (unsigned)rand() % n;
+}
+
+static void begin_some_job(struct house *h, const char *far)
+{
+	static const enum operation operations[] = {
+		OP_DOMAIN_SAVE, OP_DOMAIN_DUMP, OP_DOMAIN_BLOCK_COPY, OP_DOMAIN_BLOCK_PULL, OP_DOMAIN_MANAGED_SAVE, OP_DOMAIN_START,
+		OP_DOMAIN_DESTROY, OP_DOMAIN_SUSPEND, OP_DOMAIN_RESUME, OP_DOMAIN_MIGRATE, OP_DOMAIN_START, OP_DOMAIN_RESUME,
+	};
+	struct call call = {.operation = operations[draw(ELEMENTS(operations))], .fd = -1, .text = "vda", .uid = 1000,
+			    .text2 = "<disk type='file'><source file='/copy'/></disk>"};
+	size_t n = broker_count(h->broker, KIND_DOMAIN), at = n ? draw((unsigned)n) : 0;
+	struct object *job = NULL, *o = broker_first(h->broker, KIND_DOMAIN);
+
+	while (o && at-- > 0)
+		o = o->next;
+	if (!o)
+		return;
+	if (call.operation == OP_DOMAIN_SAVE || call.operation == OP_DOMAIN_DUMP)
+		call.text = "/file";
+	else if (call.operation == OP_DOMAIN_MIGRATE)
+		call.text = far;
+	call.object = o;
+	h->waits += broker_submit(h->broker, &call, on_job_done, h, &job, NULL) == 0;
+}
+
+static void meddle(struct house *h)
+{
+	struct object *job = broker_first(h->broker, KIND_JOB);
+	size_t n = broker_count(h->broker, KIND_JOB);
+
+	if (n == 0)
+		return;
+	/* of the younger ones: the others are over */
+	for (size_t at = n > 40 ? n - 1 - draw(40) : draw((unsigned)n); at > 0; at--)
+		job = job->next;
+	if (draw(2))
+		(void)broker_cancel(h->broker, job, NULL);
+	else
+		(void)broker_complete(h->broker, job, NULL);
+}
+
+/* What somebody at the host does. */
+static const char *const host_steps[] = {
+	"[{\"do\": \"begin\", \"domain\": \"*\", \"operation\": \"Domain.Dump\", \"text\": \"/x\", \"duration\": 8, \"may-fail\": true}]",
+	"[{\"do\": \"begin\", \"domain\": \"*\", \"operation\": \"Domain.Save\", \"text\": \"/x\", \"may-fail\": true}]",
+	"[{\"do\": \"begin\", \"domain\": \"*\", \"operation\": \"Domain.BlockPull\", \"text\": \"vda\", \"may-fail\": true}]",
+	"[{\"do\": \"end\", \"domain\": \"*\", \"may-fail\": true}]",
+	"[{\"do\": \"end\", \"domain\": \"*\", \"how\": \"vanish\", \"may-fail\": true}]",
+	"[{\"do\": \"end\", \"domain\": \"*\", \"how\": \"fail\", \"may-fail\": true}]",
+	"[{\"do\": \"kill\", \"domain\": \"*\", \"may-fail\": true}]",
+	"[{\"do\": \"start\", \"domain\": \"*\", \"may-fail\": true}]",
+	"[{\"do\": \"resume\", \"domain\": \"*\", \"may-fail\": true}]",
+};
+
+static bool none_runs(struct house *h, void *data)
+{
+	for (struct object *o = broker_first(h->broker, KIND_JOB); o; o = o->next)
+		if (strcmp(o->props->v[JOB_STATE].s, "running") == 0) {
+			/* a copy that is ready waits for ever, and so does what somebody else began */
+			(void)broker_cancel(h->broker, o, NULL);
+			return false;
+		}
+	return true;
+}
+
+/*
+ * Jobs of ours and of others, cancelled, completed, failing, killed and cut off at random: each ends once, is told once, who
+ * waits is called once, and when all is over the truth is known.
+ */
+static void test_jobs(void **state)
+{
+	for (unsigned round = 0; round < 3; round++) {
+		_cleanup_(freep) char *uri = NULL, *far = NULL;
+		struct house h;
+
+		assert_true(asprintf(&uri, "sim:///12?seed=%u&running=1&guest-delay=1%s", base + round,
+				     round == 1 ? "&reorder=4&event-delay=1" : round == 2 ? "&look-delay=2&repeat=0.1" : "") > 0);
+		assert_true(asprintf(&far, "sim:///empty?world=far-%u", round) > 0);
+		srand(base + round);
+		open_house(&h, uri);
+		sync_house(&h);
+		run_steps(&h, jobs_rules);
+		for (unsigned i = 0; i < 1200; i++) {
+			begin_some_job(&h, far);
+			if (draw(3) == 0)
+				meddle(&h);
+			if (draw(6) == 0)
+				run_steps(&h, host_steps[draw(ELEMENTS(host_steps))]);
+			if (i % 400 == 399)
+				run_steps(&h, "[{\"do\": \"disconnect\"}]");
+			while (sd_event_run(h.event, draw(4) ? 0 : 500) > 0)
+				;
+		}
+		sync_house(&h);
+		until(&h, none_runs, NULL, "the end of all jobs");
+		run_steps(&h, "[{\"do\": \"end\", \"domain\": \"*\", \"may-fail\": true}, {\"do\": \"wait-jobs\"}, " CALM "]");
+		sync_house(&h);
+		until(&h, none_runs, NULL, "the end of all jobs");
+		assert_truth(&h);
+		for (struct follower *f = h.followers; f; f = f->hh.next)
+			if (strstr(f->path, "/job/") && f->finished != 1)
+				fail_msg("%s has %u ends:%s", f->path, f->finished, f->story);
+		assert_int_equal(h.waits, h.called);
+		print_message("%s: %u jobs, %u of somebody else's; %u completed, %u failed, %u cancelled\n", uri, h.jobs, h.foreign,
+			      h.states[0], h.states[1], h.states[2]);
+		assert_true(h.jobs > 200 && h.foreign > 0 && h.states[0] > 0 && h.states[1] > 0 && h.states[2] > 0);
+		close_house(&h);
+	}
+}
+
 /* test-broker-sim [SEED]: without one, another each time; it is printed with each URI. */
 int main(int argc, char **argv)
 {
@@ -444,6 +600,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_storms),
 		cmocka_unit_test(test_slow_storms),
 		cmocka_unit_test(test_disconnects),
+		cmocka_unit_test(test_jobs),
 	};
 
 	base = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : (unsigned)(sim_now() % 1000000);
