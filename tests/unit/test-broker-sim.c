@@ -569,7 +569,7 @@ static void test_jobs(void **state)
 				meddle(&h);
 			if (draw(6) == 0)
 				run_steps(&h, host_steps[draw(ELEMENTS(host_steps))]);
-			if (i % 400 == 399)
+			if (i % 400 == 200)
 				run_steps(&h, "[{\"do\": \"disconnect\"}]");
 			while (sd_event_run(h.event, draw(4) ? 0 : 500) > 0)
 				;
