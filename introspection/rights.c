@@ -420,14 +420,41 @@ static void renamed(struct face *f, const struct event *e)
 	}
 }
 
+/* The same label, but another hypervisor perhaps, of another driver: what was answered about the former is void. */
+static void forget(struct face *f, const char *connection)
+{
+	struct peer *p, *tmp;
+	struct right *r, *rtmp;
+
+	HASH_ITER(hh, f->peers, p, tmp)
+	HASH_ITER(hh, p->rights, r, rtmp)
+	{
+		if (strcmp(r->connection, connection) != 0)
+			continue;
+		if (r->request) {
+			/* Calls wait for that. */
+			authority_cancel(TAKE(r->request));
+			r->relied = r->relied || r->answer != AUTHORITY_ANSWER_MAX;
+			r->answer = AUTHORITY_ANSWER_MAX;
+			r->by_password = false;
+			if (ask(r, r->interactive) < 0)
+				on_answer(AUTHORITY_NOBODY, r);
+			continue;
+		}
+		HASH_DEL(p->rights, r);
+		free(r->key);
+		free(r);
+	}
+}
+
 void rights_events(struct face *f, struct event *const *events, size_t n)
 {
-	if (f->config.n_views == 0)
-		return;
 	for (size_t i = 0; i < n; i++) {
 		const struct event *e = events[i];
 
-		if (!is_named(e->kind))
+		if (e->kind == KIND_CONNECTION && strcmp(e->name, "Added") == 0)
+			forget(f, e->path);
+		if (f->config.n_views == 0 || !is_named(e->kind))
 			continue;
 		if (strcmp(e->name, "Removed") == 0)
 			name_keep(f, e);

@@ -100,9 +100,9 @@ class Polkit:
         os.replace(new, self.rules / name)
 
     def start(self):
-        self.log = (self.top / 'polkitd.log').open('ab')
-        self.process = self.scope.spawn([*self.inside, POLKITD], stdout=self.log, stderr=self.log,
-                                        env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address))
+        with (self.top / 'polkitd.log').open('ab') as log:
+            self.process = self.scope.spawn([*self.inside, POLKITD], stdout=log, stderr=log,
+                                            env=dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=self.address))
         watcher = Client(self.bus)
         wait_for(lambda: self.owner(watcher) or self.process.poll() is not None, 30, 'polkitd has its name', poll=0.05)
         if self.process.poll() is not None:

@@ -328,6 +328,28 @@ class Private(PolicyCase):
         wait_for(lambda: any(s[2] == 'InterfacesRemoved' and s[3][0] == third for s in alice.signals), 30, 'it goes')
         self.assertNotIn('fourth', json.dumps(alice.signals, default=str))
 
+    def test_another_connection_of_the_same_label(self):
+        """What polkit said of a hypervisor is not said of the next that is called so."""
+        self.rules(f'polkit.addRule(function(action, subject) {{ if (action.id == "{VIEW}" && subject.user == "alice" && '
+                   'action.lookup("driver") == "sim") return "yes"; });' + NO)
+        alice = self.caller(ALICE)
+        alice.listen()
+        alice.manager('Subscribe', '(a{sv})', {}).get()
+        label, path = {'label': GLib.Variant('s', 'same')}, '/org/vireo1/connection/same'
+        self.vireod.manager('Open', '(sa{sv})', 'sim:///3?seed=4', label)
+        wait_for(lambda: any(s[2] == 'InterfacesAdded' and s[3][0] == path for s in alice.signals), 30, 'it appears')
+        self.assertEqual(alice.get(path, 'Connection', 'Driver').get(), 'sim')
+        self.vireod.manager('Close', '(o)', path)
+        wait_for(lambda: any(s[2] == 'InterfacesRemoved' and s[3][0] == path for s in alice.signals), 30, 'it goes')
+        before = len(alice.signals)
+        self.vireod.manager('Open', '(sa{sv})', 'test:///default', label)
+        self.addCleanup(self.vireod.manager, 'Close', '(o)', path)
+        self.assertEqual(alice.get(path, 'Connection', 'Driver').error()[0], 'org.freedesktop.DBus.Error.UnknownObject')
+        self.assertNotIn(path, json.dumps(alice.manager('GetSnapshot', '(a{sv})', {}).get(), default=str))
+        version = self.toggle(self.domain(ONE, 'web-2'))
+        wait_for(lambda: any(s[2] == 'Bookmark' and s[3][0] >= version for s in alice.signals), 30, 'a Bookmark')
+        self.assertNotIn(path, json.dumps(alice.signals[before:], default=str))
+
     def test_a_hidden_connection_comes_and_goes(self):
         """Without a sign: that the list of connections changes is one, even where the list looks the same."""
         self.rules(view('alice', 'one') + NO)
