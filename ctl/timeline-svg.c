@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <libxml/entities.h>
 #include <string.h>
 
 #include "timeline.h"
@@ -38,14 +39,11 @@ static double x_of(const struct drawing *d, uint64_t time)
 
 static void escaped(FILE *f, const char *s)
 {
-	for (; *s; s++) {
-		const char *entity = *s == '<' ? "&lt;" : *s == '>' ? "&gt;" : *s == '&' ? "&amp;" : *s == '"' ? "&quot;" : NULL;
+	xmlChar *text = xmlEncodeSpecialChars(NULL, BAD_CAST s);
 
-		if (entity)
-			fputs(entity, f);
-		else
-			fputc(*s, f);
-	}
+	if (text)
+		fputs((const char *)text, f);
+	xmlFree(text);
 }
 
 /* About as wide as a usual sans-serif makes it. */

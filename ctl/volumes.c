@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <libxml/entities.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,35 +10,10 @@
 
 /* Changing verbs that make XML of what the user said, or take a descriptor. */
 
+/* For text, and for attributes in double quotes. Owned by the caller; NULL: no memory. */
 static char *escape_xml(const char *s)
 {
-	char *text = NULL;
-	size_t size;
-	FILE *f = open_memstream(&text, &size);
-
-	if (!f)
-		return NULL;
-	for (; *s; s++)
-		switch (*s) {
-		case '<':
-			fputs("&lt;", f);
-			break;
-		case '>':
-			fputs("&gt;", f);
-			break;
-		case '&':
-			fputs("&amp;", f);
-			break;
-		case '"':
-			fputs("&quot;", f);
-			break;
-		case '\'':
-			fputs("&apos;", f);
-			break;
-		default:
-			fputc(*s, f);
-		}
-	return fclose(f) == EOF ? NULL : text;
+	return (char *)xmlEncodeSpecialChars(NULL, BAD_CAST s);
 }
 
 /* The call of a method of what the first argument names, so far without arguments. */
@@ -69,7 +45,7 @@ int verb_blockcopy(struct ctl *c, const struct verb *v, char **args, int n)
 		safe = path ? escape_xml(path) : NULL;
 		format = escape_xml(is_given(c, "format") ? given_value(c, "format") : "raw");
 		if (r == EXIT_OK &&
-		    (!safe || !format || asprintf(&xml, "<disk type='%s'><driver type='%s'/><source %s='%s'/></disk>",
+		    (!safe || !format || asprintf(&xml, "<disk type=\"%s\"><driver type=\"%s\"/><source %s=\"%s\"/></disk>",
 						block ? "block" : "file", format, block ? "dev" : "file", safe) < 0))
 			r = out_of_memory();
 	}
@@ -125,8 +101,8 @@ int verb_vol_create(struct ctl *c, const struct verb *v, char **args, int n)
 		name = escape_xml(args[1]);
 		format = is_given(c, "format") ? escape_xml(given_value(c, "format")) : NULL;
 		if (!name || (is_given(c, "format") && !format) ||
-		    asprintf(&target, "%s%s%s", format ? "<target><format type='" : "", format ? format : "",
-			    format ? "'/></target>" : "") < 0 ||
+		    asprintf(&target, "%s%s%s", format ? "<target><format type=\"" : "", format ? format : "",
+			    format ? "\"/></target>" : "") < 0 ||
 		    asprintf(&xml, "<volume><name>%s</name><allocation unit='bytes'>%lu</allocation>"
 				   "<capacity unit='bytes'>%lu</capacity>%s</volume>",
 			    name, (unsigned long)allocation, (unsigned long)capacity, target) < 0)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <libxml/entities.h>
 #include <errno.h>
 #include <libvirt/virterror.h>
 #include <limits.h>
@@ -93,30 +94,10 @@ static virStoragePoolPtr find_source_pool(struct lv_op *op, struct failure *f)
 	return pool;
 }
 
+/* For text, and for attributes in double quotes. */
 static char *escape(const char *s)
 {
-	char *text = NULL;
-	size_t size;
-	FILE *f = open_memstream(&text, &size);
-
-	if (!f)
-		return NULL;
-	for (; *s; s++)
-		switch (*s) {
-		case '&':
-			fputs("&amp;", f);
-			break;
-		case '<':
-			fputs("&lt;", f);
-			break;
-		case '>':
-			fputs("&gt;", f);
-			break;
-		default:
-			fputc(*s, f);
-		}
-	fclose(f);
-	return text;
+	return (char *)xmlEncodeSpecialChars(NULL, BAD_CAST s);
 }
 
 /* The new volume's description when none is given: format and size of the source. */
@@ -126,8 +107,8 @@ static char *describe_clone(const char *name, const struct volume *source)
 	char *xml;
 
 	if (!n || !format ||
-	    asprintf(&xml, "<volume><name>%s</name><capacity unit='bytes'>%llu</capacity><target>%s%s%s</target></volume>", n,
-		     (unsigned long long)source->capacity, format[0] ? "<format type='" : "", format, format[0] ? "'/>" : "") < 0)
+	    asprintf(&xml, "<volume><name>%s</name><capacity unit=\"bytes\">%llu</capacity><target>%s%s%s</target></volume>", n,
+		     (unsigned long long)source->capacity, format[0] ? "<format type=\"" : "", format, format[0] ? "\"/>" : "") < 0)
 		return NULL;
 	return xml;
 }
