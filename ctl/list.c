@@ -180,6 +180,76 @@ static void add_job(struct table *t, json_object *all, json_object *o)
 		table_add(t, CYAN, json_text(job, "Operation"));
 }
 
+/* What a row is made of. */
+struct row {
+	struct table *table;
+	json_object *object, *jobs;
+	bool several; /* connections */
+};
+
+static void add_name(struct row *r)
+{
+	table_add(r->table, json_true(r->object, "Active") ? BOLD : PLAIN, object_name(r->object, (char[256]){0}, 256));
+	table_add(r->table, state_colour(json_text(r->object, "State")), json_text(r->object, "State"));
+}
+
+static void add_common(struct row *r)
+{
+	table_add(r->table, PLAIN, yes_no(json_true(r->object, "Persistent")));
+	table_add(r->table, PLAIN, yes_no(json_true(r->object, "Autostart")));
+	add_job(r->table, r->jobs, r->object);
+	add_label(r->table, r->several, r->object);
+}
+
+struct listed {
+	int kind;
+	const struct column *columns;
+	size_t n;
+	void (*add)(struct row *r);
+	const char *one, *many;
+};
+
+static int list_objects(struct ctl *c, const struct listed *l, char **args, int n)
+{
+	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
+	_cleanup_(table_freep) struct table *t = NULL;
+	struct row row;
+	int r = listing(c, l->kind, args, n, &objects, &jobs);
+
+	if (r != EXIT_OK)
+		return r;
+	r = print_plain(c, objects);
+	if (r >= 0)
+		return r;
+	t = table_new(l->columns, l->n);
+	if (!t)
+		return out_of_memory();
+	row = (struct row){.table = t, .jobs = jobs, .several = several_connections(objects)};
+	for (size_t i = 0; i < json_object_array_length(objects); i++) {
+		row.object = json_object_array_get_idx(objects, i);
+		add_name(&row);
+		l->add(&row);
+	}
+	pager_open(c);
+	return table_print(c, t, l->one, l->many);
+}
+
+static void add_domain(struct row *r)
+{
+	bool active = json_true(r->object, "Active");
+	json_object *id;
+
+	table_add(r->table, DIM, strcmp(json_text(r->object, "Reason"), "unknown") == 0 ? "" : json_text(r->object, "Reason"));
+	if (active && json_object_object_get_ex(r->object, "ID", &id))
+		table_addf(r->table, PLAIN, "%d", json_object_get_int(id));
+	else
+		table_add(r->table, PLAIN, "-");
+	table_addf(r->table, PLAIN, "%lu", (unsigned long)json_number(r->object, "VCPUs"));
+	add_size(r->table, r->object, active ? "Memory" : "MaxMemory");
+	add_common(r);
+	table_add(r->table, PLAIN, json_text(r->object, "Title"));
+}
+
 int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 {
 	static const struct column columns[] = {{"NAME", false, true, false},	  {"STATE", false, false, false},
@@ -188,41 +258,18 @@ int verb_list(struct ctl *c, const struct verb *v, char **args, int n)
 						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	  {"CONNECTION", false, true, true},
 						{"TITLE", false, true, true, 1}};
-	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
-	_cleanup_(table_freep) struct table *t = NULL;
-	bool several;
-	int r = listing(c, KIND_DOMAIN, args, n, &objects, &jobs);
+	static const struct listed listed = {KIND_DOMAIN, columns, ELEMENTS(columns), add_domain, "domain", "domains"};
 
-	if (r != EXIT_OK)
-		return r;
-	r = print_plain(c, objects);
-	if (r >= 0)
-		return r;
-	t = table_new(columns, ELEMENTS(columns));
-	if (!t)
-		return out_of_memory();
-	several = several_connections(objects);
-	for (size_t i = 0; i < json_object_array_length(objects); i++) {
-		json_object *o = json_object_array_get_idx(objects, i), *id;
-		bool active = json_true(o, "Active");
+	return list_objects(c, &listed, args, n);
+}
 
-		table_add(t, active ? BOLD : PLAIN, object_name(o, (char[256]){0}, 256));
-		table_add(t, state_colour(json_text(o, "State")), json_text(o, "State"));
-		table_add(t, DIM, strcmp(json_text(o, "Reason"), "unknown") == 0 ? "" : json_text(o, "Reason"));
-		if (active && json_object_object_get_ex(o, "ID", &id))
-			table_addf(t, PLAIN, "%d", json_object_get_int(id));
-		else
-			table_add(t, PLAIN, "-");
-		table_addf(t, PLAIN, "%lu", (unsigned long)json_number(o, "VCPUs"));
-		add_size(t, o, active ? "Memory" : "MaxMemory");
-		table_add(t, PLAIN, yes_no(json_true(o, "Persistent")));
-		table_add(t, PLAIN, yes_no(json_true(o, "Autostart")));
-		add_job(t, jobs, o);
-		add_label(t, several, o);
-		table_add(t, PLAIN, json_text(o, "Title"));
-	}
-	pager_open(c);
-	return table_print(c, t, "domain", "domains");
+static void add_pool(struct row *r)
+{
+	table_add(r->table, PLAIN, json_text(r->object, "Type"));
+	add_size(r->table, r->object, "Capacity");
+	add_size(r->table, r->object, "Allocation");
+	add_size(r->table, r->object, "Available");
+	add_common(r);
 }
 
 int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
@@ -232,36 +279,16 @@ int verb_pools(struct ctl *c, const struct verb *v, char **args, int n)
 						{"ALLOCATION", true, false, false}, {"AVAILABLE", true, false, false},
 						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
-	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
-	_cleanup_(table_freep) struct table *t = NULL;
-	bool several;
-	int r = listing(c, KIND_POOL, args, n, &objects, &jobs);
+	static const struct listed listed = {KIND_POOL, columns, ELEMENTS(columns), add_pool, "storage pool", "storage pools"};
 
-	if (r != EXIT_OK)
-		return r;
-	r = print_plain(c, objects);
-	if (r >= 0)
-		return r;
-	t = table_new(columns, ELEMENTS(columns));
-	if (!t)
-		return out_of_memory();
-	several = several_connections(objects);
-	for (size_t i = 0; i < json_object_array_length(objects); i++) {
-		json_object *o = json_object_array_get_idx(objects, i);
+	return list_objects(c, &listed, args, n);
+}
 
-		table_add(t, json_true(o, "Active") ? BOLD : PLAIN, object_name(o, (char[256]){0}, 256));
-		table_add(t, state_colour(json_text(o, "State")), json_text(o, "State"));
-		table_add(t, PLAIN, json_text(o, "Type"));
-		add_size(t, o, "Capacity");
-		add_size(t, o, "Allocation");
-		add_size(t, o, "Available");
-		table_add(t, PLAIN, yes_no(json_true(o, "Persistent")));
-		table_add(t, PLAIN, yes_no(json_true(o, "Autostart")));
-		add_job(t, jobs, o);
-		add_label(t, several, o);
-	}
-	pager_open(c);
-	return table_print(c, t, "storage pool", "storage pools");
+static void add_network(struct row *r)
+{
+	table_add(r->table, PLAIN, json_text(r->object, "Type"));
+	table_add(r->table, PLAIN, json_text(r->object, "Bridge"));
+	add_common(r);
 }
 
 int verb_networks(struct ctl *c, const struct verb *v, char **args, int n)
@@ -270,34 +297,9 @@ int verb_networks(struct ctl *c, const struct verb *v, char **args, int n)
 						{"TYPE", false, false, false, 4},	{"BRIDGE", false, false, true, 5},
 						{"PERSISTENT", false, false, false, 3}, {"AUTOSTART", false, false, false, 2},
 						{"JOB", false, false, true},	{"CONNECTION", false, true, true}};
-	_cleanup_(json_putp) json_object *objects = NULL, *jobs = NULL;
-	_cleanup_(table_freep) struct table *t = NULL;
-	bool several;
-	int r = listing(c, KIND_NETWORK, args, n, &objects, &jobs);
+	static const struct listed listed = {KIND_NETWORK, columns, ELEMENTS(columns), add_network, "network", "networks"};
 
-	if (r != EXIT_OK)
-		return r;
-	r = print_plain(c, objects);
-	if (r >= 0)
-		return r;
-	t = table_new(columns, ELEMENTS(columns));
-	if (!t)
-		return out_of_memory();
-	several = several_connections(objects);
-	for (size_t i = 0; i < json_object_array_length(objects); i++) {
-		json_object *o = json_object_array_get_idx(objects, i);
-
-		table_add(t, json_true(o, "Active") ? BOLD : PLAIN, object_name(o, (char[256]){0}, 256));
-		table_add(t, state_colour(json_text(o, "State")), json_text(o, "State"));
-		table_add(t, PLAIN, json_text(o, "Type"));
-		table_add(t, PLAIN, json_text(o, "Bridge"));
-		table_add(t, PLAIN, yes_no(json_true(o, "Persistent")));
-		table_add(t, PLAIN, yes_no(json_true(o, "Autostart")));
-		add_job(t, jobs, o);
-		add_label(t, several, o);
-	}
-	pager_open(c);
-	return table_print(c, t, "network", "networks");
+	return list_objects(c, &listed, args, n);
 }
 
 /* ---- connections --------------------------------------------------------------------------------------------------- */
