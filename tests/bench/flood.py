@@ -33,33 +33,40 @@ def one_bare(where, bus):
     return EVENTS / seconds
 
 
-def one_flood(where, bus, flood, broker, mode):
-    """Return events a second, and the broker's CPU time an event in µs."""
+def one_flood(where, bus, flood, broker, others, mode):
+    """Return events a second, and in µs of CPU time an event: the broker's, and that of all that has a hand in it."""
     listener = Listener(where, CLIENT, bus, mode, EVENTS)
-    before, version = cpu_seconds(broker.pid), broker.client.sync()
+    version = broker.client.sync()
+    before = [cpu_seconds(pid) for pid in (broker.pid, bus.process.pid, *others)]
     # Some things that are done are two events; none is less than one.
     flood(EVENTS)
     seconds = listener.seconds()
     events = broker.client.sync() - version
-    return EVENTS / seconds, (cpu_seconds(broker.pid) - before) / events * 1e6
+    took = [cpu_seconds(pid) - was for pid, was in zip((broker.pid, bus.process.pid, *others), before)]
+    return EVENTS / seconds, took[0] / events * 1e6, sum(took) / events * 1e6 + listener.cpu_seconds() / EVENTS * 1e6
 
 
-def measure(where, bus, what, flood, broker):
+def measure(where, bus, what, flood, broker, others=()):
     rates = {'bare': [], 'signals': [], 'stream': []}
     costs = {'signals': [], 'stream': []}
+    totals = {'signals': [], 'stream': []}
     for _ in range(ROUNDS):
         # in turn, because a machine's speed drifts
         rates['bare'].append(one_bare(where, bus))
         for mode in ('signals', 'stream'):
-            rate, cost = one_flood(where, bus, flood, broker, mode)
+            rate, cost, total = one_flood(where, bus, flood, broker, others, mode)
             rates[mode].append(rate)
             costs[mode].append(cost)
+            totals[mode].append(total)
     print(f'{EVENTS} events of {DOMAINS} domains, {what}')
     say('a bare service that sends two messages an event', f'{median(rates["bare"]):.0f} events a second')
     for mode, words in (('signals', 'one subscriber'), ('stream', 'one stream')):
         ratio = median([a / b for a, b in zip(rates[mode], rates['bare'])])
         say(f'vireod, history on: to {words}', f'{median(rates[mode]):.0f} events a second, {ratio:.2f} of that rate')
-        say("  vireod's own CPU time", f'{median(costs[mode]):.0f} µs an event')
+        say("  CPU time: vireod's own; and with the bus's, the simulator's and the reader's",
+            f'{median(costs[mode]):.0f}; {median(totals[mode]):.0f} µs an event')
+    ratio = median([a / b for a, b in zip(rates['stream'], rates['signals'])])
+    say('to one stream, against to one subscriber', f'{ratio:.2f} of that rate')
     say('resident memory afterwards', f'{resident(broker.pid) >> 20} MiB')
 
 
@@ -71,7 +78,7 @@ def main():
         simulation = Simulation(where, SIM, DOMAINS)
         broker = Broker(where, bus, simulation.uri)
         measure(where, bus, 'simulated in a process of their own',
-                lambda n: simulation.do(do='flood', count=n), broker)
+                lambda n: simulation.do(do='flood', count=n), broker, (simulation.process.pid,))
         broker.stop()
         simulation.stop()
         path = where.directory() / 'control'

@@ -102,6 +102,12 @@ class Listener:
         """Wait until it has heard them; return how long after the first one that was."""
         return json.loads(self.process.stdout.readline())['ms'][0] / 1000
 
+    def cpu_seconds(self):
+        """Wait for its end; return what it took in all."""
+        _pid, status, usage = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        return usage.ru_utime + usage.ru_stime
+
 
 class Turns:
     """How much processor time the main loop takes in one go (turns.c, preloaded into a program)."""
