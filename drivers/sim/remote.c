@@ -165,22 +165,35 @@ static void *remote_thread(void *data)
 	return NULL;
 }
 
-/* @fd: goes with it, taken; -1: none */
-static void say(struct sim_remote *m, struct json_object *j, int fd)
+/* @w: one JSON object, taken. @fd: goes with it, taken; -1: none */
+static void say(struct sim_remote *m, struct writer *w, int fd)
 {
+	write_literal(w, "\n");
+	sim_must(w->failed ? NULL : w->data);
 	pthread_mutex_lock(&m->lock);
 	if (fd >= 0)
 		sim_lines_append_fd(&m->out, fd);
-	sim_lines_append_json(&m->out, j);
+	sim_lines_append(&m->out, w->data, w->size);
 	(void)eventfd_write(m->wake_fd, 1);
 	pthread_mutex_unlock(&m->lock);
-	json_object_put(j);
+	writer_clear(w);
+}
+
+static void say_number(struct sim_remote *m, const char *what, uint64_t n)
+{
+	struct writer w = {0};
+
+	write_literal(&w, "{");
+	write_key(&w, what);
+	write_number(&w, n);
+	write_literal(&w, "}");
+	say(m, &w, -1);
 }
 
 int sim_remote_new(const char *path, sim_post_fn post, void (*release)(void *), void *userdata, struct sim_remote **ret)
 {
+	static const char hello[] = "{\"driver\":1}\n";
 	struct sim_remote *m = sim_new(struct sim_remote);
-	struct json_object *j = json_object_new_object();
 	int r;
 
 	m->path = sim_strdup(path);
@@ -191,9 +204,7 @@ int sim_remote_new(const char *path, sim_post_fn post, void (*release)(void *), 
 	pthread_mutex_init(&m->lock, NULL);
 	m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = m->wake_fd < 0 ? -errno : 0;
-	json_object_object_add(j, "driver", json_object_new_int(1));
-	sim_lines_append_json(&m->out, j);
-	json_object_put(j);
+	sim_lines_append(&m->out, hello, sizeof(hello) - 1);
 	*ret = m;
 	if (r == 0)
 		r = sim_thread(remote_thread, m);
@@ -206,51 +217,44 @@ int sim_remote_new(const char *path, sim_post_fn post, void (*release)(void *), 
 
 void sim_remote_list(struct sim_remote *m, uint64_t serial)
 {
-	struct json_object *j = json_object_new_object();
-
-	json_object_object_add(j, "list", json_object_new_uint64(serial));
-	say(m, j, -1);
+	say_number(m, "list", serial);
 }
 
 void sim_remote_look(struct sim_remote *m, enum kind kind, sd_id128_t uuid, uint64_t serial)
 {
-	struct json_object *j = json_object_new_object(), *look = json_object_new_object();
+	struct writer w = {0};
 
-	json_object_object_add(look, "kind", json_object_new_int(kind));
-	json_object_object_add(look, "uuid", sim_wire_from_uuid(uuid));
-	json_object_object_add(look, "serial", json_object_new_uint64(serial));
-	json_object_object_add(j, "look", look);
-	say(m, j, -1);
+	write_literal(&w, "{\"look\":{\"kind\":");
+	write_number(&w, kind);
+	sim_wire_write_uuid(&w, "uuid", uuid);
+	write_key(&w, "serial");
+	write_number(&w, serial);
+	write_literal(&w, "}}");
+	say(m, &w, -1);
 }
 
 void sim_remote_operate(struct sim_remote *m, struct request *r)
 {
-	struct json_object *j = json_object_new_object();
+	struct writer w = {0};
 	int fd = r->fd;
 
-	json_object_object_add(j, "operate", sim_wire_from_request(r));
+	write_literal(&w, "{\"operate\":");
+	sim_wire_write_request(&w, r);
+	write_literal(&w, "}");
 	/* it goes along with the line */
 	r->fd = -1;
 	request_free(r);
-	say(m, j, fd);
-}
-
-static void wish(struct sim_remote *m, const char *what, uint64_t token)
-{
-	struct json_object *j = json_object_new_object();
-
-	json_object_object_add(j, what, json_object_new_uint64(token));
-	say(m, j, -1);
+	say(m, &w, fd);
 }
 
 void sim_remote_cancel(struct sim_remote *m, uint64_t token)
 {
-	wish(m, "cancel", token);
+	say_number(m, "cancel", token);
 }
 
 void sim_remote_complete(struct sim_remote *m, uint64_t token)
 {
-	wish(m, "complete", token);
+	say_number(m, "complete", token);
 }
 
 void sim_remote_close(struct sim_remote *m)

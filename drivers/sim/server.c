@@ -16,6 +16,8 @@
 
 /* A session that is so far ahead of its reader waits. */
 #define UNSENT_MAX ((size_t)4 << 20)
+/* Of memory for reports, kept from one to the next. */
+#define WORDS_KEPT ((size_t)64 << 10)
 /* A line longer than this is no request. */
 #define LINE_MAX ((size_t)16 << 20)
 
@@ -34,6 +36,7 @@ struct client {
 	bool busy; /* a request is under way: the next one waits */
 	bool wants_write;
 	struct sim_lines out;
+	struct writer words;	/* of the report that comes next */
 	struct json_object *id; /* of the request under way */
 };
 
@@ -56,6 +59,7 @@ static void client_unref(struct client *c)
 	close(c->fd);
 	sim_lines_done(&c->in);
 	sim_lines_done(&c->out);
+	writer_clear(&c->words);
 	json_object_put(c->id);
 	pthread_cond_destroy(&c->room);
 	pthread_mutex_destroy(&c->lock);
@@ -73,21 +77,41 @@ static void wake_server(struct sim_server *s)
 	(void)eventfd_write(s->wake_fd, 1);
 }
 
-/* Any thread. @wait: until there is room. */
-static void client_send(struct client *c, struct json_object *j, bool wait)
+/* Locked; the connection may be closed by now. */
+static void queued(struct client *c)
+{
+	if (c->wants_write)
+		return;
+	c->wants_write = true;
+	wake_server(c->server);
+}
+
+/* Any thread. */
+static void client_send(struct client *c, struct json_object *j)
 {
 	pthread_mutex_lock(&c->lock);
-	while (wait && !c->closed && c->out.n - c->out.at > UNSENT_MAX)
-		pthread_cond_wait(&c->room, &c->lock);
 	if (!c->closed) {
 		sim_lines_append_json(&c->out, j);
-		if (!c->wants_write) {
-			c->wants_write = true;
-			wake_server(c->server);
-		}
+		queued(c);
 	}
 	pthread_mutex_unlock(&c->lock);
 	json_object_put(j);
+}
+
+/* Any thread. Waits until there is room. */
+static void client_report(struct client *c, const struct report *r)
+{
+	pthread_mutex_lock(&c->lock);
+	while (!c->closed && c->out.n - c->out.at > UNSENT_MAX)
+		pthread_cond_wait(&c->room, &c->lock);
+	if (!c->closed) {
+		writer_reset(&c->words, WORDS_KEPT);
+		sim_wire_write_report(&c->words, r);
+		sim_must(c->words.failed ? NULL : c->words.data);
+		sim_lines_append(&c->out, c->words.data, c->words.size);
+		queued(c);
+	}
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- requests ----------------------------------------------------------------------------------------------------- */
@@ -101,7 +125,7 @@ static void send_failure(struct client *c, struct json_object *id, const struct 
 		json_object_object_add(j, "id", json_object_get(id));
 	json_object_object_add(j, "error", json_object_new_string(dot ? dot + 1 : name));
 	json_object_object_add(j, "message", json_object_new_string(f->message ? f->message : ""));
-	client_send(c, j, false);
+	client_send(c, j);
 }
 
 /* World's thread; its lock is held. */
@@ -120,7 +144,7 @@ static void request_done(void *userdata, const struct failure *f, struct json_ob
 		json_object_object_add(j, "ok", json_object_new_boolean(true));
 		if (answer)
 			json_object_object_add(j, "answer", answer);
-		client_send(c, j, false);
+		client_send(c, j);
 	}
 	pthread_mutex_lock(&c->lock);
 	c->busy = false;
@@ -168,7 +192,7 @@ static void post(void *userdata, struct report *r)
 {
 	struct client *c = userdata;
 
-	client_send(c, sim_wire_from_report(r), true);
+	client_report(c, r);
 	report_free(r);
 }
 

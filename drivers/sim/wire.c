@@ -10,26 +10,39 @@
 
 /* ---- small things ----------------------------------------------------------------------------------------------- */
 
-static void add_string(struct json_object *j, const char *key, const char *s)
+static void add_string(struct writer *w, const char *key, const char *s)
 {
-	if (s)
-		json_object_object_add(j, key, json_object_new_string(s));
+	if (!s)
+		return;
+	write_key(w, key);
+	write_string(w, s);
 }
 
-static void add_number(struct json_object *j, const char *key, uint64_t n)
+static void add_number(struct writer *w, const char *key, uint64_t n)
 {
-	json_object_object_add(j, key, json_object_new_uint64(n));
+	write_key(w, key);
+	write_number(w, n);
 }
 
-static void add_int(struct json_object *j, const char *key, int64_t n)
+static void add_int(struct writer *w, const char *key, int64_t n)
 {
-	json_object_object_add(j, key, json_object_new_int64(n));
+	write_key(w, key);
+	write_signed(w, n);
 }
 
-static void add_bool(struct json_object *j, const char *key, bool b)
+static void add_bool(struct writer *w, const char *key, bool b)
 {
-	if (b)
-		json_object_object_add(j, key, json_object_new_boolean(true));
+	if (!b)
+		return;
+	write_key(w, key);
+	write_bool(w, b);
+}
+
+void sim_wire_write_uuid(struct writer *w, const char *key, sd_id128_t uuid)
+{
+	char text[SD_ID128_STRING_MAX];
+
+	add_string(w, key, sd_id128_to_string(uuid, text));
 }
 
 /* What comes from the other end is of its type, or not there: nothing here trusts it. */
@@ -68,13 +81,6 @@ static bool take_bool(struct json_object *j, const char *key)
 	return json_object_is_type(v, json_type_boolean) && json_object_get_boolean(v);
 }
 
-struct json_object *sim_wire_from_uuid(sd_id128_t uuid)
-{
-	char text[SD_ID128_STRING_MAX];
-
-	return json_object_new_string(sd_id128_to_string(uuid, text));
-}
-
 sd_id128_t sim_wire_to_uuid(struct json_object *j, const char *key)
 {
 	struct json_object *v = sim_json_get(j, key);
@@ -85,15 +91,16 @@ sd_id128_t sim_wire_to_uuid(struct json_object *j, const char *key)
 	return id;
 }
 
-static void add_dict(struct json_object *j, const struct vdict *d)
+static void add_dict(struct writer *w, const struct vdict *d)
 {
 	char *types;
 
 	if (!d)
 		return;
 	types = sim_must(vdict_types(d));
-	json_object_object_add(j, "values", vdict_to_json(d));
-	add_string(j, "types", types);
+	write_key(w, "values");
+	vdict_write(w, d);
+	add_string(w, "types", types);
 	free(types);
 }
 
@@ -107,13 +114,12 @@ static struct vdict *take_dict(struct json_object *j)
 	return vdict_from_json(values, json_object_get_string(types), &d) == 0 ? d : NULL;
 }
 
-static void add_strings(struct json_object *j, const char *key, char *const *strings)
+static void add_strings(struct writer *w, const char *key, char *const *strings)
 {
-	struct json_object *a = json_object_new_array();
+	static char *const none[] = {NULL};
 
-	for (; strings && *strings; strings++)
-		json_object_array_add(a, json_object_new_string(*strings));
-	json_object_object_add(j, key, a);
+	write_key(w, key);
+	write_strings(w, strings ? strings : none);
 }
 
 static char **take_strings(struct json_object *j, const char *key)
@@ -132,35 +138,34 @@ static char **take_strings(struct json_object *j, const char *key)
 
 /* ---- reports ------------------------------------------------------------------------------------------------------ */
 
-static struct json_object *from_seen(const struct seen *s)
+static void write_seen(struct writer *w, const struct seen *s)
 {
-	struct json_object *j = json_object_new_object();
-
-	add_int(j, "unknown", s->unknown);
-	add_string(j, "name", s->name);
-	add_bool(j, "active", s->active);
-	add_bool(j, "persistent", s->persistent);
-	add_bool(j, "autostart", s->autostart);
-	add_string(j, "state-reason", s->state_reason);
-	add_int(j, "id", s->id);
-	add_bool(j, "starting", s->starting);
-	add_int(j, "state", s->state);
-	add_string(j, "title", s->title);
-	add_string(j, "description", s->description);
-	add_string(j, "os-type", s->os_type);
-	add_bool(j, "managed-save", s->managed_save);
-	add_number(j, "max-memory", s->max_memory);
-	add_number(j, "memory", s->memory);
-	add_number(j, "vcpus", s->vcpus);
-	add_string(j, "state-name", s->state_name);
-	add_string(j, "type", s->type);
-	add_number(j, "capacity", s->capacity);
-	add_number(j, "allocation", s->allocation);
-	add_number(j, "available", s->available);
-	add_string(j, "bridge", s->bridge);
-	add_string(j, "xml", s->xml);
-	add_string(j, "xml-inactive", s->xml_inactive);
-	return j;
+	write_literal(w, "{");
+	add_int(w, "unknown", s->unknown);
+	add_string(w, "name", s->name);
+	add_bool(w, "active", s->active);
+	add_bool(w, "persistent", s->persistent);
+	add_bool(w, "autostart", s->autostart);
+	add_string(w, "state-reason", s->state_reason);
+	add_int(w, "id", s->id);
+	add_bool(w, "starting", s->starting);
+	add_int(w, "state", s->state);
+	add_string(w, "title", s->title);
+	add_string(w, "description", s->description);
+	add_string(w, "os-type", s->os_type);
+	add_bool(w, "managed-save", s->managed_save);
+	add_number(w, "max-memory", s->max_memory);
+	add_number(w, "memory", s->memory);
+	add_number(w, "vcpus", s->vcpus);
+	add_string(w, "state-name", s->state_name);
+	add_string(w, "type", s->type);
+	add_number(w, "capacity", s->capacity);
+	add_number(w, "allocation", s->allocation);
+	add_number(w, "available", s->available);
+	add_string(w, "bridge", s->bridge);
+	add_string(w, "xml", s->xml);
+	add_string(w, "xml-inactive", s->xml_inactive);
+	write_literal(w, "}");
 }
 
 static struct seen *to_seen(struct json_object *j)
@@ -194,22 +199,24 @@ static struct seen *to_seen(struct json_object *j)
 	return s;
 }
 
-static void from_observation(struct json_object *j, const struct observation *o)
+static void write_observation(struct writer *w, const struct observation *o)
 {
-	add_int(j, "kind", o->kind);
-	json_object_object_add(j, "uuid", sim_wire_from_uuid(o->uuid));
-	add_string(j, "name", o->name);
-	add_int(j, "cause", o->cause);
-	add_string(j, "reason", o->reason);
-	add_int(j, "run", o->run);
-	add_string(j, "event", o->event);
-	add_dict(j, o->details);
-	add_int(j, "look", o->look);
-	add_bool(j, "settled", o->settled);
-	if (o->seen)
-		json_object_object_add(j, "seen", from_seen(o->seen));
-	add_string(j, "error", o->error);
-	add_number(j, "listing", o->listing);
+	add_int(w, "kind", o->kind);
+	sim_wire_write_uuid(w, "uuid", o->uuid);
+	add_string(w, "name", o->name);
+	add_int(w, "cause", o->cause);
+	add_string(w, "reason", o->reason);
+	add_int(w, "run", o->run);
+	add_string(w, "event", o->event);
+	add_dict(w, o->details);
+	add_int(w, "look", o->look);
+	add_bool(w, "settled", o->settled);
+	if (o->seen) {
+		write_key(w, "seen");
+		write_seen(w, o->seen);
+	}
+	add_string(w, "error", o->error);
+	add_number(w, "listing", o->listing);
 }
 
 static int to_observation(struct json_object *j, struct observation *o)
@@ -237,29 +244,30 @@ static int to_observation(struct json_object *j, struct observation *o)
 	return o->cause == CAUSE_OTHER && !o->event ? -EBADMSG : 0;
 }
 
-static void from_result(struct json_object *j, const struct result *r)
+static void write_result(struct writer *w, const struct result *r)
 {
-	add_number(j, "token", r->token);
-	add_int(j, "failure", r->failure.error);
-	add_string(j, "message", r->failure.message);
-	json_object_object_add(j, "uuid", sim_wire_from_uuid(r->uuid));
-	add_int(j, "kind", r->kind);
-	add_string(j, "text", r->text);
+	add_number(w, "token", r->token);
+	add_int(w, "failure", r->failure.error);
+	add_string(w, "message", r->failure.message);
+	sim_wire_write_uuid(w, "uuid", r->uuid);
+	add_int(w, "kind", r->kind);
+	add_string(w, "text", r->text);
 	if (r->volumes) {
-		struct json_object *a = json_object_new_array();
-
+		write_key(w, "volumes");
+		write_literal(w, "[");
 		for (size_t i = 0; i < r->n_volumes; i++) {
-			struct json_object *v = json_object_new_object();
-
-			add_string(v, "name", r->volumes[i].name);
-			add_string(v, "path", r->volumes[i].path);
-			add_string(v, "type", r->volumes[i].type);
-			add_string(v, "format", r->volumes[i].format);
-			add_number(v, "capacity", r->volumes[i].capacity);
-			add_number(v, "allocation", r->volumes[i].allocation);
-			json_object_array_add(a, v);
+			if (i > 0)
+				write_literal(w, ",");
+			write_literal(w, "{");
+			add_string(w, "name", r->volumes[i].name);
+			add_string(w, "path", r->volumes[i].path);
+			add_string(w, "type", r->volumes[i].type);
+			add_string(w, "format", r->volumes[i].format);
+			add_number(w, "capacity", r->volumes[i].capacity);
+			add_number(w, "allocation", r->volumes[i].allocation);
+			write_literal(w, "}");
 		}
-		json_object_object_add(j, "volumes", a);
+		write_literal(w, "]");
 	}
 }
 
@@ -313,58 +321,58 @@ static int to_foreign(struct json_object *j, struct foreign *f)
 	return 0;
 }
 
-struct json_object *sim_wire_from_report(const struct report *r)
+void sim_wire_write_report(struct writer *w, const struct report *r)
 {
-	struct json_object *j = sim_must(json_object_new_object());
-
-	add_int(j, "report", r->type);
+	write_literal(w, "{");
+	add_int(w, "report", r->type);
 	switch (r->type) {
 	case REPORT_HELLO:
-		add_string(j, "hostname", r->hello.hostname);
-		add_string(j, "version", r->hello.version);
-		add_string(j, "same-key", r->hello.same_key);
-		add_strings(j, "events", r->hello.events);
-		add_strings(j, "operations", r->hello.operations);
-		add_bool(j, "polled", r->hello.polled);
+		add_string(w, "hostname", r->hello.hostname);
+		add_string(w, "version", r->hello.version);
+		add_string(w, "same-key", r->hello.same_key);
+		add_strings(w, "events", r->hello.events);
+		add_strings(w, "operations", r->hello.operations);
+		add_bool(w, "polled", r->hello.polled);
 		break;
 	case REPORT_GOODBYE:
-		add_string(j, "error", r->goodbye.error);
+		add_string(w, "error", r->goodbye.error);
 		break;
 	case REPORT_OBSERVATION:
-		from_observation(j, &r->observation);
+		write_observation(w, &r->observation);
 		break;
 	case REPORT_LISTED:
-		add_number(j, "serial", r->listed.serial);
-		add_bool(j, "domains", r->listed.complete[KIND_DOMAIN]);
-		add_bool(j, "pools", r->listed.complete[KIND_POOL]);
-		add_bool(j, "networks", r->listed.complete[KIND_NETWORK]);
-		add_string(j, "error", r->listed.error);
+		add_number(w, "serial", r->listed.serial);
+		add_bool(w, "domains", r->listed.complete[KIND_DOMAIN]);
+		add_bool(w, "pools", r->listed.complete[KIND_POOL]);
+		add_bool(w, "networks", r->listed.complete[KIND_NETWORK]);
+		add_string(w, "error", r->listed.error);
 		break;
 	case REPORT_PROGRESS:
-		add_number(j, "token", r->progress.token);
-		add_number(j, "done", r->progress.done);
-		add_number(j, "total", r->progress.total);
-		add_number(j, "remaining", r->progress.remaining);
-		json_object_object_add(j, "percent", json_object_new_double(r->progress.percent));
-		add_bool(j, "ready", r->progress.ready);
-		add_bool(j, "cancellable", r->progress.cancellable);
+		add_number(w, "token", r->progress.token);
+		add_number(w, "done", r->progress.done);
+		add_number(w, "total", r->progress.total);
+		add_number(w, "remaining", r->progress.remaining);
+		write_key(w, "percent");
+		write_double(w, r->progress.percent);
+		add_bool(w, "ready", r->progress.ready);
+		add_bool(w, "cancellable", r->progress.cancellable);
 		break;
 	case REPORT_RESULT:
-		from_result(j, &r->result);
+		write_result(w, &r->result);
 		break;
 	case REPORT_FOREIGN:
-		add_number(j, "token", r->foreign.token);
-		add_bool(j, "ended", r->foreign.ended);
-		add_int(j, "kind", r->foreign.kind);
-		json_object_object_add(j, "uuid", sim_wire_from_uuid(r->foreign.uuid));
-		add_int(j, "operation", r->foreign.operation);
-		add_string(j, "subject", r->foreign.subject);
-		add_bool(j, "cancellable", r->foreign.cancellable);
-		add_int(j, "failure", r->foreign.failure.error);
-		add_string(j, "message", r->foreign.failure.message);
+		add_number(w, "token", r->foreign.token);
+		add_bool(w, "ended", r->foreign.ended);
+		add_int(w, "kind", r->foreign.kind);
+		sim_wire_write_uuid(w, "uuid", r->foreign.uuid);
+		add_int(w, "operation", r->foreign.operation);
+		add_string(w, "subject", r->foreign.subject);
+		add_bool(w, "cancellable", r->foreign.cancellable);
+		add_int(w, "failure", r->foreign.failure.error);
+		add_string(w, "message", r->foreign.failure.message);
 		break;
 	}
-	return j;
+	write_literal(w, "}\n");
 }
 
 int sim_wire_to_report(struct json_object *j, struct report **ret)
@@ -422,22 +430,21 @@ int sim_wire_to_report(struct json_object *j, struct report **ret)
 
 /* ---- requests ----------------------------------------------------------------------------------------------------- */
 
-struct json_object *sim_wire_from_request(const struct request *r)
+void sim_wire_write_request(struct writer *w, const struct request *r)
 {
-	struct json_object *j = sim_must(json_object_new_object());
-
-	add_number(j, "token", r->token);
-	add_string(j, "operation", operation_table[r->operation].name);
-	add_int(j, "kind", operation_table[r->operation].kind);
-	json_object_object_add(j, "uuid", sim_wire_from_uuid(r->uuid));
-	add_string(j, "name", r->name);
-	add_string(j, "text", r->text);
-	add_string(j, "text2", r->text2);
-	add_number(j, "number", r->number);
-	add_bool(j, "flag", r->flag);
-	add_bool(j, "descriptor", r->fd >= 0);
-	add_dict(j, r->options);
-	return j;
+	write_literal(w, "{");
+	add_number(w, "token", r->token);
+	add_string(w, "operation", operation_table[r->operation].name);
+	add_int(w, "kind", operation_table[r->operation].kind);
+	sim_wire_write_uuid(w, "uuid", r->uuid);
+	add_string(w, "name", r->name);
+	add_string(w, "text", r->text);
+	add_string(w, "text2", r->text2);
+	add_number(w, "number", r->number);
+	add_bool(w, "flag", r->flag);
+	add_bool(w, "descriptor", r->fd >= 0);
+	add_dict(w, r->options);
+	write_literal(w, "}");
 }
 
 int sim_wire_to_request(struct json_object *j, struct sim_lines *l, struct request **ret)

@@ -4,21 +4,22 @@
 #include <json-c/json.h>
 
 #include "drivers/driver.h"
+#include "util/writer.h"
 
 /*
  * Reports and requests as JSON, for the socket between a driver and a vireo-sim. Strings are bytes as they are: both
  * ends are ours, and what is no UTF-8 has to arrive as that.
  */
-struct json_object *sim_wire_from_report(const struct report *r);
+void sim_wire_write_report(struct writer *w, const struct report *r); /* a line, with its end */
 /* -EBADMSG: it is none. */
 int sim_wire_to_report(struct json_object *j, struct report **ret);
 
-struct json_object *sim_wire_from_request(const struct request *r);
+void sim_wire_write_request(struct writer *w, const struct request *r);
 /* One that needs a descriptor takes the next of @l. */
 struct sim_lines;
 int sim_wire_to_request(struct json_object *j, struct sim_lines *l, struct request **ret);
 
-struct json_object *sim_wire_from_uuid(sd_id128_t uuid);
+void sim_wire_write_uuid(struct writer *w, const char *key, sd_id128_t uuid);
 sd_id128_t sim_wire_to_uuid(struct json_object *j, const char *key);
 
 /* Bytes that come and go line by line. */
