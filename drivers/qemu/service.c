@@ -84,7 +84,6 @@ struct service {
 
 static int append(sd_bus_message *m, const struct service *s)
 {
-	const char *more = s->environment ? s->environment : "LC_ALL=C";
 	int r = sd_bus_message_append(m, "ss", s->unit, "fail");
 
 	if (r >= 0)
@@ -93,7 +92,9 @@ static int append(sd_bus_message *m, const struct service *s)
 		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", s->description, "Type", "s",
 			"exec", "CollectMode", "s", "inactive-or-failed", "Slice", "s", "machine.slice", "UMask", "u", 0077,
 			"StandardInputFileDescriptor", "h", s->in, "StandardOutputFileDescriptor", "h", s->out,
-			"StandardErrorFileDescriptor", "h", s->error, "Environment", "as", 2, "LC_ALL=C", more);
+			"StandardErrorFileDescriptor", "h", s->error, "Environment", "as",
+			/* systemd refuses a variable that stands there twice */
+			s->environment ? 2 : 1, "LC_ALL=C", s->environment);
 	/* ExecStart would replace what looks like a variable in our arguments. */
 	if (r >= 0)
 		r = sd_bus_message_open_container(m, 'r', "sv");

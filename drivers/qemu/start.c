@@ -605,6 +605,8 @@ void domain_spawn_again(struct domain *d)
 	if (d->phase != RUN_STARTING)
 		return;
 	guest_disconnect(d->guest);
+	/* It may have come to be where QEMU was refused. */
+	process_end_tpm(d->directory);
 	if (d->why.error != VIREO_OK)
 		/* It was destroyed meanwhile. */
 		ended(d);

@@ -240,6 +240,28 @@ def bad_input(test, house):
         house(path, 'Undefine')
 
 
+def not_there(test, house):
+    with test.case('what this driver cannot do'):
+        path = house.define(house.xml('plain'))
+        house(path, 'Start')
+        offered = set(house.vireod.get(house.connection, 'Connection', 'SupportedOperations'))
+        test.check({'Domain.Start', 'Domain.BlockCopy', 'StoragePool.CloneVolume'} <= offered, f'what it offers: {offered}')
+        for method, arguments in (('Migrate', ['qemu:///system']), ('AttachDevice', ['<disk/>']), ('DetachDevice', ['<disk/>']),
+                                  ('UpdateDevice', ['<disk/>'])):
+            test.check(f'Domain.{method}' not in offered, f'{method} is not offered')
+            refused(test, lambda: house(path, method, *arguments), 'NotSupported', method)  # pylint: disable=cell-var-from-loop
+        for method in 'DefineNetwork', 'CreateNetwork':
+            test.check(f'Connection.{method}' not in offered, f'{method} is not offered')
+            refused(test, lambda: house.vireod.call(house.connection, 'org.vireo1.Connection', method, '(sa{sv})',  # pylint: disable=cell-var-from-loop
+                                                    '<network/>', {}), 'NotSupported', method)
+        refused(test, lambda: house(path, 'SetVCPUs', 2), 'NotSupported', 'CPUs of a running domain')
+        refused(test, lambda: house(path, 'SetMemory', 1 << 30, live=GLib.Variant('b', True), maximum=GLib.Variant('b', True)),
+                'NotSupported', 'more memory than it began with')
+        test.equal(house.properties(path)['State'], 'running', 'it runs on')
+        house(path, 'Destroy')
+        house(path, 'Undefine')
+
+
 def killed(test, house):
     with test.case('QEMU killed'):
         path = house.define(house.xml('victim'))
@@ -384,6 +406,7 @@ def main(test):
     lifecycle(test, house)
     guest_acts(test, house)
     bad_input(test, house)
+    not_there(test, house)
     many(test, house)
     test.judge(house.vireod)
     killed(test, house)

@@ -78,6 +78,12 @@ class Systemd:
         self.properties[name] = properties
         (path, argv, flags), = properties['ExecStartEx']
         assert 'no-env-expand' in flags
+        variables = [e.split('=', 1)[0] for e in properties['Environment']]
+        if len(set(variables)) < len(variables):
+            for fd in fds:
+                os.close(fd)
+            invocation.return_dbus_error('org.freedesktop.DBus.Error.InvalidArgs', 'Invalid environment block.')
+            return
         # the descriptors become 0, 1 and 2, and nothing else is passed on
         self.units[name] = self.scope.spawn(
             [path, *argv[1:]], stdin=fds[properties['StandardInputFileDescriptor']],
@@ -131,6 +137,19 @@ def main(test):
         test.equal(len(systemd.units), 2, 'each run is a service of its own')
         house(path, 'Destroy')
         test.check('Started(booted)' in story_of(house.recorder, path, after), 'the story')
+
+    with test.case('with a TPM, which is another'):
+        if not shutil.which('swtpm'):
+            raise program.Skip('swtpm is not installed')
+        known = set(systemd.units)
+        secure = house.define(house.xml('secure', extra_devices="<tpm model='tpm-crb'><backend type='emulator'/></tpm>"))
+        house(secure, 'Start')
+        new = sorted(set(systemd.units) - known)
+        test.equal([n.endswith('-tpm.service') for n in new], [True, False], f'two services: {new}')
+        test.equal(qemus_of(house.directory), [systemd.units[new[1]].pid], 'it runs as a service')
+        house(secure, 'Destroy')
+        wait_for(lambda: systemd.units[new[0]].poll() is not None, 20, 'the TPM has ended', poll=0.05)
+        house(secure, 'Undefine', tpm=GLib.Variant('b', True))
 
     with test.case('a service that fails'):
         broken = house.define(house.xml('nodisk').replace('.img', '.missing'))
