@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -288,6 +289,115 @@ static void test_driver(void **state)
 	assert_int_equal(stop(pid, SIGTERM), 0);
 }
 
+/* What is moved through a descriptor goes along with the line that speaks of it. */
+static void test_transfers(void **state)
+{
+	pid_t pid = start(NULL, false);
+	struct sim_kit *k;
+	struct tester t;
+	sd_id128_t pool = SD_ID128_MAKE(12, 34, 56, 78, 9a, bc, de, f0, 12, 34, 56, 78, 9a, bc, de, f0);
+	char data[4096], got[4097];
+	uint64_t tokens[40];
+	int files[40];
+
+	assert_true(pid > 0);
+	k = kit_open(uri);
+	tester_open(&t);
+	kit_until_hello(k);
+	ask(&t, "{\"do\": \"add\", \"pool\": {\"name\": \"p\", \"active\": true, \"uuid\": "
+		"\"12345678-9abc-def0-1234-56789abcdef0\"}}");
+	/* more at once than go with one message: each has its own */
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 40; i++) {
+			static const enum operation operations[] = {OP_POOL_CREATE_VOLUME, OP_POOL_UPLOAD_VOLUME, OP_POOL_DOWNLOAD_VOLUME};
+			char text[128];
+			struct request *r;
+
+			snprintf(text, sizeof(text), round ? "v%d" : "<volume><name>v%d</name><capacity>4096</capacity></volume>", i);
+			r = kit_request(k, operations[round], NULL, text);
+			r->uuid = pool;
+			if (round > 0) {
+				files[i] = memfd_create("test", MFD_CLOEXEC);
+				memset(data, i + 1, sizeof(data));
+				if (round == 1)
+					assert_int_equal(pwrite(files[i], data, sizeof(data), 0), sizeof(data));
+				r->fd = dup(files[i]);
+			}
+			tokens[i] = kit_begin(k, r);
+		}
+		for (int i = 0; i < 40; i++) {
+			assert_int_equal(kit_result(k, tokens[i])->failure.error, VIREO_OK);
+			if (round == 2) {
+				memset(data, i + 1, sizeof(data));
+				assert_int_equal(pread(files[i], got, sizeof(got), 0), sizeof(data));
+				assert_memory_equal(got, data, sizeof(data));
+			}
+			if (round > 0)
+				close(files[i]);
+		}
+	}
+	/* one that is not there is missed */
+	struct request *r = kit_request(k, OP_POOL_UPLOAD_VOLUME, NULL, "v0");
+
+	r->uuid = pool;
+	assert_int_equal(kit_operate_request(k, r)->failure.error, VIREO_INVALID_ARGS);
+	tester_close(&t);
+	kit_close(k);
+	assert_int_equal(stop(pid, SIGTERM), 0);
+}
+
+/* From a hypervisor in this process to one in another, and somebody else's jobs there. */
+static void test_migrate(void **state)
+{
+	pid_t pid = start(NULL, false);
+	struct sim_kit *here, *there;
+	const struct result *r;
+	struct tester t;
+	sd_id128_t uuid;
+
+	assert_true(pid > 0);
+	here = kit_open("sim:///1?running=1&seed=3");
+	there = kit_open(uri);
+	tester_open(&t);
+	kit_until_hello(here);
+	kit_until_hello(there);
+	uuid = kit_uuid(here, KIND_DOMAIN, "vm-0");
+	kit_clear(there);
+	r = kit_operate(here, OP_DOMAIN_MIGRATE, "vm-0", uri);
+	if (r->failure.error != VIREO_OK)
+		fail_msg("%s", r->failure.message);
+	kit_until(there, has_seen, (char[]){"Resumed(migrated)[running]!"});
+	assert_non_null(strstr(kit_trace(there), "Started(migrated)["));
+	/* it is there already */
+	kit_operate(here, OP_DOMAIN_START, "vm-0", NULL);
+	r = kit_operate(here, OP_DOMAIN_MIGRATE, "vm-0", uri);
+	assert_int_equal(r->failure.error, VIREO_ALREADY_EXISTS);
+	assert_non_null(strstr(kit_trace(here), "look[running]! error"));
+
+	/* a copy that somebody else began, seen from here and completed */
+	kit_clear(there);
+	ask(&t, "{\"do\": \"begin\", \"domain\": \"vm-0\", \"operation\": \"Domain.BlockCopy\", \"text\": \"vda\", "
+		"\"text2\": \"<disk><source file='/x'/></disk>\", \"duration\": 1}");
+	kit_until(there, has_seen, (char[]){"BlockJob(ready)[running]!"});
+	for (size_t i = 0; i < kit_count(there); i++)
+		if (kit_report(there, i)->type == REPORT_FOREIGN) {
+			assert_string_equal(kit_report(there, i)->foreign.subject, "vda");
+			assert_true(sd_id128_equal(kit_report(there, i)->foreign.uuid, uuid));
+			sim_driver.complete(kit_connection(there), kit_report(there, i)->foreign.token);
+		}
+	kit_until(there, has_seen, (char[]){"BlockJob(completed)[running]!"});
+	ask(&t, "{\"do\": \"wait-jobs\"}");
+
+	/* and its end is told when that hypervisor has gone */
+	assert_int_equal(stop(pid, SIGTERM), 0);
+	r = kit_operate(here, OP_DOMAIN_MIGRATE, "vm-0", uri);
+	assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
+	assert_non_null(strstr(kit_trace(here), "look[running]! error"));
+	tester_close(&t);
+	kit_close(there);
+	kit_close(here);
+}
+
 static void test_death(void **state)
 {
 	struct sim_kit *k = kit_open(uri);
@@ -417,6 +527,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_control),
 		cmocka_unit_test(test_driver),
+		cmocka_unit_test(test_transfers),
+		cmocka_unit_test(test_migrate),
 		cmocka_unit_test(test_death),
 		cmocka_unit_test(test_truth),
 		cmocka_unit_test(test_storm),
