@@ -4,7 +4,9 @@
 
 #include "face.h"
 
+/* Each costs a copy of each signal. */
 #define SUBSCRIBERS_MAX 1024u
+#define SUBSCRIBERS_PER_USER 64u
 
 /* ---- properties ---------------------------------------------------------------------------------------------- */
 
@@ -138,6 +140,22 @@ static unsigned count_subscribers(struct face *f)
 	return n;
 }
 
+static unsigned count_subscription(const struct peer *p)
+{
+	return p->subscription != NULL;
+}
+
+static int subscribers_allow(const struct held *h, struct failure *f)
+{
+	if (h->peer->subscription)
+		return 0;
+	if (count_subscribers(h->face) >= SUBSCRIBERS_MAX)
+		return failure_set(f, VIREO_LIMITS_EXCEEDED, "subscribers: there are %u already", SUBSCRIBERS_MAX);
+	if (h->viewer && peer_user_sum(h->peer, count_subscription) >= SUBSCRIBERS_PER_USER)
+		return failure_set(f, VIREO_LIMITS_EXCEEDED, "subscribers: this user has %u already", SUBSCRIBERS_PER_USER);
+	return 0;
+}
+
 static void answer_empty(struct held *h)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
@@ -151,12 +169,15 @@ static void answer_empty(struct held *h)
 
 static void subscribing_go(struct held *h)
 {
+	_cleanup_(failure_clear) struct failure f = {0};
 	struct subscribing *s = (struct subscribing *)h;
+	int r;
 
 	/* Without a bus there is but one listener, who gets everything. */
 	if (h->peer) {
-		if (s->filter && !h->peer->subscription && count_subscribers(h->face) >= SUBSCRIBERS_MAX) {
-			held_failf(h, VIREO_LIMITS_EXCEEDED, "there are %u subscribers already", SUBSCRIBERS_MAX);
+		r = s->filter ? subscribers_allow(h, &f) : 0;
+		if (r != 0) {
+			held_refuse(h, r, &f);
 			return;
 		}
 		filter_free(h->peer->subscription);

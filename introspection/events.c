@@ -126,9 +126,15 @@ static void go_on_later(struct poll *p)
 	timer_in(p->held.face->clock, &p->held.timer, 0, on_timer, p);
 }
 
+static unsigned count_polls(const struct peer *p)
+{
+	return p->n_polls;
+}
+
 static void wait_for_more(struct poll *p)
 {
 	struct held *h = &p->held;
+	unsigned n;
 	uint64_t now = clock_monotonic(h->face->clock);
 
 	if (p->n > 0 || p->deadline <= now) {
@@ -138,6 +144,10 @@ static void wait_for_more(struct poll *p)
 	if (h->viewer && h->peer->n_polls >= h->face->config.limits.polls) {
 		held_failf(h, VIREO_LIMITS_EXCEEDED, "polls: %u calls of GetEvents by this caller wait already",
 			   h->peer->n_polls);
+		return;
+	}
+	if (h->viewer && (n = peer_user_sum(h->peer, count_polls)) >= PER_USER * h->face->config.limits.polls) {
+		held_failf(h, VIREO_LIMITS_EXCEEDED, "polls: %u calls of GetEvents by this user wait already", n);
 		return;
 	}
 	p->waiting = true;

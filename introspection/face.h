@@ -18,6 +18,8 @@
 #define MESSAGE_BYTES_MAX ((size_t)24 << 20)	   /* P25: no message is larger */
 #define CALL_WAIT_MAX (20 * USEC_PER_SEC)	   /* no answer waits longer */
 #define HELD_PER_PEER_MAX 128u			   /* calls of one caller that wait at once */
+/* A user may have so many times what one connection to the bus may have: others shall find some left. */
+#define PER_USER 8u
 
 struct face;
 struct held;
@@ -201,6 +203,8 @@ struct peer {
 int peer_get(struct face *f, const char *name, struct peer **ret);
 /* The peer, if it is known already. */
 struct peer *peer_find(struct face *f, const char *name);
+/* What all connections to the bus that this user has count together. */
+unsigned peer_user_sum(const struct peer *of, unsigned (*count)(const struct peer *p));
 void peer_attach(struct peer *p, struct held *h);
 void peer_detach(struct held *h);
 /* The bus itself says it. Matches do not suffice: anybody may send us a signal that looks the same. */

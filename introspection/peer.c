@@ -173,6 +173,17 @@ int peer_get(struct face *f, const char *name, struct peer **ret)
 	return 0;
 }
 
+unsigned peer_user_sum(const struct peer *of, unsigned (*count)(const struct peer *p))
+{
+	struct peer *p, *tmp;
+	unsigned n = 0;
+
+	HASH_ITER(hh, of->face->peers, p, tmp)
+	if (p->uid == of->uid)
+		n += count(p);
+	return n;
+}
+
 void peer_attach(struct peer *p, struct held *h)
 {
 	h->peer = p;

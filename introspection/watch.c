@@ -13,8 +13,6 @@
  * and when it ends with him, is here.
  */
 #define STREAMS_MAX 8192u
-/* Of one user, in so many times what one connection to the bus may have: others shall find some left. */
-#define STREAMS_PER_USER 8u
 #define HEARTBEAT_MIN (100 * USEC_PER_MSEC)
 
 struct watch {
@@ -86,14 +84,9 @@ void watches_access_changed(struct peer *p)
 		stream_end_access_changed(w->stream);
 }
 
-static unsigned streams_of(const struct peer *of)
+static unsigned count_streams(const struct peer *p)
 {
-	struct peer *p, *tmp;
-	unsigned n = 0;
-
-	HASH_ITER(hh, of->face->peers, p, tmp)
-		n += p->uid == of->uid ? p->n_watches : 0;
-	return n;
+	return p->n_watches;
 }
 
 static int count_allows(struct watching *c, struct failure *f)
@@ -103,7 +96,7 @@ static int count_allows(struct watching *c, struct failure *f)
 
 	if (c->held.viewer && p->n_watches >= p->face->config.limits.streams)
 		return failure_set(f, VIREO_LIMITS_EXCEEDED, "streams: this caller has %u already", p->n_watches);
-	if (c->held.viewer && (n = streams_of(p)) >= STREAMS_PER_USER * p->face->config.limits.streams)
+	if (c->held.viewer && (n = peer_user_sum(p, count_streams)) >= PER_USER * p->face->config.limits.streams)
 		return failure_set(f, VIREO_LIMITS_EXCEEDED, "streams: this user has %u already", n);
 	if (streams_count(c->held.face->streams) >= STREAMS_MAX)
 		return failure_set(f, VIREO_LIMITS_EXCEEDED, "streams: there are %u already", STREAMS_MAX);

@@ -24,15 +24,23 @@ def say(**message):
 
 class Caller:
     def __init__(self, address):
-        self.bus = Gio.DBusConnection.new_for_address_sync(
-            address, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT |
-            Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
-        self.bus.set_exit_on_close(False)
+        self.address = address
+        self.bus = self.connect()
+        self.more = []
         self.waiting = {}  # cookie: the agent's invocation
         self.fds = {}
         say(name=self.bus.get_unique_name(), pid=os.getpid())
 
-    def call(self, number, destination, path, interface, method, signature, arguments, interactive, limit):
+    def connect(self):
+        bus = Gio.DBusConnection.new_for_address_sync(
+            self.address, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT |
+            Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
+        bus.set_exit_on_close(False)
+        return bus
+
+    def call(self, number, destination, path, interface, method, signature, arguments, interactive, limit, anew=False):
+        if anew:
+            self.more.append(self.connect())
         message = Gio.DBusMessage.new_method_call(destination, path, interface, method)
         body = GLib.Variant.parse(GLib.VariantType(signature), arguments, None, None)
         message.set_body(body)
@@ -59,7 +67,8 @@ class Caller:
                 self.fds[number] = fds.steal_fds()[0]
             body = reply.get_body()
             say(number=number, body=body.print_(True) if body else '()', signature=body.get_type_string() if body else '()')
-        self.bus.send_message_with_reply(message, Gio.DBusSendMessageFlags.NONE, int(limit * 1000), None, done)
+        (self.more[-1] if anew else self.bus).send_message_with_reply(
+            message, Gio.DBusSendMessageFlags.NONE, int(limit * 1000), None, done)
 
     def listen(self, number, sender):
         self.bus.signal_subscribe(
@@ -69,6 +78,15 @@ class Caller:
         # behind the match on its way to the bus
         self.call(number, 'org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus', 'GetId', '()', '()', False,
                   30)
+
+    def spy(self, number, rule):
+        """Hear whatever the bus lets through by this rule, whoever it is for."""
+        self.bus.signal_subscribe(
+            None, None, None, None, None, Gio.DBusSignalFlags.NO_MATCH_RULE,
+            lambda _bus, _sender, path, interface, member, body: say(
+                signal=[path, interface, member, body.print_(True), body.get_type_string()]))
+        self.call(number, 'org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus', 'AddMatch', '(s)',
+                  GLib.Variant('(s)', (rule,)).print_(True), False, 30)
 
     def agent(self, number, pid):
         """Be the agent of that process: the one that shows dialogs for it."""

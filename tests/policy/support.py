@@ -233,12 +233,12 @@ class Caller:
         self._number += 1
         return self._number
 
-    def send(self, path, interface, method, signature='()', *arguments, interactive=False, limit=60, name=NAME):
-        """Call a method; return the Reply to come."""
+    def send(self, path, interface, method, signature='()', *arguments, interactive=False, limit=60, name=NAME, anew=False):
+        """Call a method, on a new connection to the bus if `anew`; return the Reply to come."""
         number = self._next()
         body = GLib.Variant(signature, arguments).print_(True)
         self._do('call', number=number, destination=name, path=path, interface=interface, method=method, signature=signature,
-                 arguments=body, interactive=interactive, limit=limit)
+                 arguments=body, interactive=interactive, limit=limit, anew=anew)
         return Reply(self, number)
 
     def call(self, *arguments, **options):
@@ -257,6 +257,11 @@ class Caller:
         number = self._next()
         self._do('listen', number=number, sender=sender)
         Reply(self, number).get()
+
+    def spy(self, rule):
+        number = self._next()
+        self._do('spy', number=number, rule=rule)
+        return Reply(self, number)
 
     def register_agent(self, of=None):
         """Show the dialogs of a caller, by default of this one."""

@@ -486,6 +486,29 @@ class Limits(PolicyCase):
         self.assertTrue(words.startswith('streams: this user'), words)
         self.caller(BOB).manager('Watch', '(a{sv})', {}).get()
 
+    def test_polls_of_a_user(self):
+        self.rules(allow(VIEW))
+        epoch, version = self.vireod.get(MANAGER, 'Manager', 'Epoch'), self.version()
+        callers = [self.caller(ALICE) for _ in range(9)]
+        replies = [c.manager('GetEvents', '(stuta{sv})', epoch, version, 0, 20000000, {}) for c in callers for _ in range(32)]
+        wait_for(lambda: sum(r.there for r in replies) >= 32, 30, 'those that are too many')
+        said = [r.error() for r in replies if r.there]
+        self.assertEqual(len(said), 32)
+        for name, words in said:
+            self.assertEqual(name, f'{ERROR}LimitsExceeded')
+            self.assertRegex(words, '^polls: 256 calls of GetEvents by this user')
+        self.assertFalse(self.caller(BOB).manager('GetEvents', '(stuta{sv})', epoch, version, 0, 0, {}).get()[2])
+
+    def test_subscribers_of_a_user(self):
+        self.rules(allow(VIEW))
+        alice = self.caller(ALICE)
+        for reply in [alice.manager('Subscribe', '(a{sv})', {}, anew=True) for _ in range(64)]:
+            reply.get()
+        name, words = alice.manager('Subscribe', '(a{sv})', {}).error()
+        self.assertEqual(name, f'{ERROR}LimitsExceeded')
+        self.assertRegex(words, '^subscribers: this user')
+        self.caller(BOB).manager('Subscribe', '(a{sv})', {}).get()
+
     def test_jobs(self):
         """Of a user, whatever connections to the bus he has."""
         self.rules(allow(CONTROL))

@@ -279,6 +279,25 @@ class Private(PolicyCase):
         self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
         self.assertEqual(carol.domain(path, 'GetXML').error()[0], 'org.freedesktop.DBus.Error.UnknownObject')
 
+    def test_who_listens_in(self):
+        """What is sent to one is not for others, by whatever rule they ask for it."""
+        self.rules(view('alice', 'one') + NO)
+        alice, bob = self.caller(ALICE), self.caller(BOB)
+        alice.listen()
+        alice.manager('Subscribe', '(a{sv})', {}).get()
+        for rule in ("eavesdrop='true',sender='org.vireo1'", "eavesdrop='true',type='signal',path_namespace='/org/vireo1'",
+                     f"eavesdrop='true',destination='{alice.name}'", "eavesdrop='true'"):
+            bob.spy(rule).raw()
+        become = bob.send('/org/freedesktop/DBus', 'org.freedesktop.DBus.Monitoring', 'BecomeMonitor', '(asu)', [], 0,
+                          name='org.freedesktop.DBus')
+        self.assertEqual(become.error()[0], DENIED)
+        version = self.toggle(self.domain(ONE, 'web-2'))
+        wait_for(lambda: any(s[2] == 'Bookmark' and s[3][0] >= version for s in alice.signals), 30, 'a Bookmark')
+        # what was sent to him before is there now
+        bob.call('/org/freedesktop/DBus', 'org.freedesktop.DBus', 'GetId', name='org.freedesktop.DBus')
+        self.assertTrue([s for s in alice.signals if s[0].startswith(MANAGER)])
+        self.assertEqual([s for s in bob.signals if s[0].startswith(MANAGER)], [])
+
     def test_what_it_was_called_before(self):
         """Who sees by name does not learn under which names he did not see it."""
         self.rules(NO)
