@@ -378,7 +378,7 @@ static int on_stored(const struct history_object *s, void *userdata)
 			object_free(o);
 			return 0;
 		}
-		reconcile_life_from_props(o);
+		look_life(o);
 	}
 	index_add(b, o);
 	return 0;

@@ -165,8 +165,15 @@ void reconcile_reset(struct connection *c);
 /* Removed (closed) of one object. */
 void reconcile_close(struct broker *b, struct object *o);
 bool reconcile_looking(struct connection *c, bool listed_only);
-/* What props say of an object that was stored: the life for the grammar to go on from. */
-void reconcile_life_from_props(struct object *o);
+
+/* ---- looks (look.c) ---------------------------------------------------------------------------------------------- */
+
+/* The set after a step: what the grammar says, and what the look adds (NULL: nothing). NULL: no memory. */
+struct props *look_fill(const struct object *o, const struct life *life, const struct seen *s);
+/* The look's XML becomes the object's. Return: is it another one? */
+bool look_take_xml(struct object *o, const struct seen *s);
+/* What the properties of an object say that comes from history: the life for the grammar to go on from. */
+void look_life(struct object *o);
 
 /* ---- sync (sync.c) ----------------------------------------------------------------------------------------------- */
 void sync_progressed(struct connection *c);
