@@ -368,6 +368,8 @@ int main(int argc, char **argv)
 	int r;
 
 	setlocale(LC_ALL, "");
+	/* What is kept and told is the same everywhere: half is 0.5, not 0,5. */
+	setlocale(LC_NUMERIC, "C");
 	argp_parse(&argp, argc, argv, 0, NULL, &d);
 	if (d.bus_kind == BUS_UNSET)
 		d.bus_kind = geteuid() == 0 ? BUS_SYSTEM : BUS_SESSION;

@@ -25,7 +25,7 @@ void write_bytes(struct writer *w, const char *data, size_t n);
 #define write_literal(w, s) write_bytes(w, "" s, sizeof(s) - 1)
 void write_number(struct writer *w, uint64_t n);
 void write_signed(struct writer *w, int64_t n);
-/* The shortest number that gives the same value back; 0 for what JSON has no word for. */
+/* The shortest number that gives the same value back; 0 for what JSON has no word for. LC_NUMERIC is to be "C". */
 void write_double(struct writer *w, double d);
 void write_bool(struct writer *w, bool b);
 /* A JSON string of valid UTF-8, in quotation marks. */

@@ -121,6 +121,24 @@ class Start(unittest.TestCase):
         path.write_text('[broker]\nBroadcast=perhaps\n')
         self.fails(*self.serve(f'--config={path}'), says=f'{path}:2: Broadcast=perhaps is not understood: expected yes or no')
 
+    def test_comma(self):
+        """Numbers are the same everywhere, also where half is written 0,5; or neither configuration nor history could be read."""
+        where = self.scope.directory('locales')
+        source = where / 'source'
+        source.write_text('LC_NUMERIC\ndecimal_point ","\nthousands_sep ""\ngrouping -1\nEND LC_NUMERIC\n')
+        # it complains about all that is missing, and makes it all the same
+        made = subprocess.run(['localedef', '-c', '-i', source, '-f', 'ANSI_X3.4-1968', where / 'xx_XX'], capture_output=True,
+                              text=True, timeout=60, check=False)
+        env = dict(os.environ, LOCPATH=str(where), LC_ALL='xx_XX')
+        half = subprocess.run(['/usr/bin/printf', '%.1f', '0,5'], env=env, capture_output=True, text=True, timeout=60, check=False)
+        if half.stdout != '0,5':
+            self.skipTest(f'no such locale can be made here: {made.stderr}')
+        path = self.scope.directory('etc') / 'vireo.conf'
+        path.write_text('[history]\nMaxAge=1.5h\n')
+        broker = Vireod(self.scope, self.bus, 'sim:///demo', state=self.state, arguments=(f'--config={path}',),
+                        environment={'LOCPATH': str(where), 'LC_ALL': 'xx_XX'})
+        self.assertEqual(broker.stop(), 0)
+
     def test_a_bus_that_goes_and_comes_back(self):
         """The hypervisor is followed on, and the name is taken again."""
         broker = Vireod(self.scope, self.bus, 'sim:///demo', state=self.state)
