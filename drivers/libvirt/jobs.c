@@ -12,7 +12,7 @@
  * go over the control connection, on workers of their own.
  */
 
-/* Between two questions: at first, and when nothing moves. */
+/* Between two questions: until there is an answer, and when nothing moves. */
 #define POLL_BEGIN (100 * USEC_PER_MSEC)
 #define POLL_EVERY (250 * USEC_PER_MSEC)
 #define POLL_IDLE (1 * USEC_PER_SEC)
@@ -23,7 +23,7 @@
 
 /* ---- handles on the control connection --------------------------------------------------------------------- */
 
-static virDomainPtr control_domain(struct driver_connection *c, const struct lv_op *op)
+virDomainPtr lv_control_domain(struct driver_connection *c, const struct lv_op *op)
 {
 	virConnectPtr conn = lv_extra(c, &c->control);
 
@@ -39,7 +39,8 @@ void lv_follow(struct lv_op *op, enum lv_follow follow, bool cancellable)
 	pthread_mutex_lock(&c->lock);
 	op->follow = follow;
 	op->cancellable = cancellable;
-	op->poll_at = lv_now() + POLL_BEGIN;
+	/* at once: until then nobody knows whether it can be cancelled */
+	op->poll_at = lv_now();
 	lv_wake_keeper(c, op->poll_at);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -269,7 +270,9 @@ static void poll_work(struct driver_connection *c, void *data)
 	pthread_mutex_lock(&c->lock);
 	op->polling = false;
 	op->unchanged = changed ? 0 : op->unchanged + 1;
-	op->poll_at = lv_now() + (op->unchanged >= POLL_IDLE_AFTER ? POLL_IDLE : POLL_EVERY);
+	op->poll_at = lv_now() + (op->unchanged >= POLL_IDLE_AFTER ? POLL_IDLE :
+				  known || op->goes_on		   ? POLL_EVERY :
+								     POLL_BEGIN);
 	op->vanished = vanished ? op->vanished + 1 : 0;
 	/* What has a call of ours ends with that. */
 	if (op->goes_on && op->vanished >= (other || op->known_end >= 0 ? 1 : VANISHED_AFTER)) {
@@ -280,13 +283,6 @@ static void poll_work(struct driver_connection *c, void *data)
 		cancel(c, op);
 	lv_wake_keeper(c, op->poll_at);
 	lv_op_unref(c, op);
-	pthread_mutex_unlock(&c->lock);
-}
-
-static void drop_op(struct driver_connection *c, void *data)
-{
-	pthread_mutex_lock(&c->lock);
-	lv_op_unref(c, data);
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -304,7 +300,7 @@ uint64_t lv_poll_operations(struct driver_connection *c)
 		}
 		op->polling = true;
 		op->refs++;
-		if (!lv_submit(c, c->controllers, poll_work, op, drop_op)) {
+		if (!lv_submit(c, c->controllers, poll_work, op, lv_op_drop)) {
 			op->polling = false;
 			op->refs--;
 			op->poll_at = now + POLL_IDLE;
@@ -379,8 +375,10 @@ int lv_block_begun(struct lv_op *op, struct failure *f)
 	ended = op->stopped || (op->block_status >= 0 && op->block_status != VIR_DOMAIN_BLOCK_JOB_READY);
 	if (ended)
 		error = judge_end(op, &why);
-	else
+	else {
 		op->goes_on = true;
+		op->vanished = 0; /* that it was not there before says nothing */
+	}
 	pthread_mutex_unlock(&c->lock);
 	if (!ended)
 		return LV_GOES_ON;
@@ -397,7 +395,7 @@ bool lv_job_is_of(const struct lv_op *op, virDomainPtr dom)
 static void pivot_work(struct driver_connection *c, void *data)
 {
 	struct lv_op *op = data;
-	virDomainPtr dom = control_domain(c, op);
+	virDomainPtr dom = lv_control_domain(c, op);
 
 	if (!dom || virDomainBlockJobAbort(dom, op->r->text, VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT) < 0) {
 		log_warning("libvirt: the block job on %s of '%s' cannot be completed: %s", op->r->text,
@@ -408,7 +406,7 @@ static void pivot_work(struct driver_connection *c, void *data)
 	}
 	if (dom)
 		virDomainFree(dom);
-	drop_op(c, op);
+	lv_op_drop(c, op);
 }
 
 /* Under the lock. */
@@ -418,7 +416,7 @@ static void pivot(struct driver_connection *c, struct lv_op *op)
 		return;
 	op->pivoting = true;
 	op->refs++;
-	if (!lv_submit(c, c->controllers, pivot_work, op, drop_op)) {
+	if (!lv_submit(c, c->controllers, pivot_work, op, lv_op_drop)) {
 		op->pivoting = false;
 		op->refs--;
 	}
@@ -512,39 +510,6 @@ bool lv_job_is_followed(struct driver_connection *c, sd_id128_t uuid, const char
 	return false;
 }
 
-/* ---- migration -------------------------------------------------------------------------------------------- */
-
-static void postcopy_work(struct driver_connection *c, void *data)
-{
-	struct lv_op *op = data;
-	virDomainPtr dom = control_domain(c, op);
-
-	if (!dom || virDomainMigrateStartPostCopy(dom, 0) < 0)
-		log_warning("libvirt: the migration of '%s' cannot be switched to post-copy: %s",
-			    op->r->name ? op->r->name : "?", virGetLastErrorMessage());
-	if (dom)
-		virDomainFree(dom);
-	drop_op(c, op);
-}
-
-void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iteration)
-{
-	/* The second pass begins when the first has ended. */
-	if (iteration < 2)
-		return;
-	pthread_mutex_lock(&c->lock);
-	for (struct lv_op *op = c->operations; op; op = op->next) {
-		if (!op->postcopy || !lv_job_is_of(op, dom))
-			continue;
-		op->postcopy = false;
-		op->refs++;
-		if (!lv_submit(c, c->controllers, postcopy_work, op, drop_op))
-			op->refs--;
-		break;
-	}
-	pthread_mutex_unlock(&c->lock);
-}
-
 /* ---- cancelling and completing ----------------------------------------------------------------------------- */
 
 static void cancel_work(struct driver_connection *c, void *data)
@@ -558,7 +523,7 @@ static void cancel_work(struct driver_connection *c, void *data)
 	follow = op->answered ? LV_FOLLOW_NOT : op->follow;
 	pthread_mutex_unlock(&c->lock);
 	if (follow == LV_FOLLOW_JOB || follow == LV_FOLLOW_BLOCK)
-		dom = control_domain(c, op);
+		dom = lv_control_domain(c, op);
 	if (dom && follow == LV_FOLLOW_JOB)
 		r = virDomainAbortJob(dom);
 	else if (dom && follow == LV_FOLLOW_BLOCK)
@@ -579,7 +544,7 @@ static void cancel_work(struct driver_connection *c, void *data)
 static void cancel(struct driver_connection *c, struct lv_op *op)
 {
 	op->refs++;
-	if (!lv_submit(c, c->controllers, cancel_work, op, drop_op))
+	if (!lv_submit(c, c->controllers, cancel_work, op, lv_op_drop))
 		op->refs--;
 }
 

@@ -18,6 +18,9 @@ void lv_follow_end(struct lv_op *op);
 /* Keeper, not under the lock: ask how far operations are. Return: when to come again. */
 uint64_t lv_poll_operations(struct driver_connection *c);
 
+/* The domain, on the connection for what must get through. NULL: libvirt's error. */
+virDomainPtr lv_control_domain(struct driver_connection *c, const struct lv_op *op);
+
 /* A block job was begun: LV_GOES_ON, or its end when that has come already. */
 int lv_block_begun(struct lv_op *op, struct failure *f);
 
@@ -32,6 +35,7 @@ bool lv_job_is_of(const struct lv_op *op, virDomainPtr dom);
 bool lv_job_is_followed(struct driver_connection *c, sd_id128_t uuid, const char *disk);
 /* Not under the lock: this block job is known to be ready, by more than its event. */
 void lv_job_is_ready(struct driver_connection *c, sd_id128_t uuid, const char *disk);
+/* … and has come to this pass over a domain's memory. */
 void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iteration);
 
 /* foreign.c: jobs that others began */

@@ -5,6 +5,7 @@
 
 #include "errors.h"
 #include "jobs.h"
+#include "util/log.h"
 #include "util/utf8.h"
 #include "xml.h"
 
@@ -245,6 +246,37 @@ static int migrate(struct lv_op *op, struct failure *f)
 		virDomainFree(moved);
 	virConnectClose(there);
 	return r;
+}
+
+static void postcopy_work(struct driver_connection *c, void *data)
+{
+	struct lv_op *op = data;
+	virDomainPtr dom = lv_control_domain(c, op);
+
+	if (!dom || virDomainMigrateStartPostCopy(dom, 0) < 0)
+		log_warning("libvirt: the migration of '%s' cannot be switched to post-copy: %s",
+			    op->r->name ? op->r->name : "?", virGetLastErrorMessage());
+	if (dom)
+		virDomainFree(dom);
+	lv_op_drop(c, op);
+}
+
+void lv_job_iteration(struct driver_connection *c, virDomainPtr dom, int iteration)
+{
+	/* The second pass begins when the first has ended. */
+	if (iteration < 2)
+		return;
+	pthread_mutex_lock(&c->lock);
+	for (struct lv_op *op = c->operations; op; op = op->next) {
+		if (!op->postcopy || !lv_job_is_of(op, dom))
+			continue;
+		op->postcopy = false;
+		op->refs++;
+		if (!lv_submit(c, c->controllers, postcopy_work, op, lv_op_drop))
+			op->refs--;
+		break;
+	}
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- block jobs ------------------------------------------------------------------------------------------- */

@@ -207,6 +207,13 @@ void lv_op_unref(struct driver_connection *c, struct lv_op *op)
 	free(op);
 }
 
+void lv_op_drop(struct driver_connection *c, void *op)
+{
+	pthread_mutex_lock(&c->lock);
+	lv_op_unref(c, op);
+	pthread_mutex_unlock(&c->lock);
+}
+
 /* Under the lock: it is answered now, by the caller. */
 static void answered(struct driver_connection *c, struct lv_op *op)
 {
@@ -286,13 +293,6 @@ static int run(struct lv_op *op, struct failure *f)
 	return r != 0 ? r : h->run(op, f);
 }
 
-static void drop_operation(struct driver_connection *c, void *data)
-{
-	pthread_mutex_lock(&c->lock);
-	lv_op_unref(c, data);
-	pthread_mutex_unlock(&c->lock);
-}
-
 static void operate_work(struct driver_connection *c, void *data)
 {
 	struct lv_op *op = data;
@@ -300,7 +300,7 @@ static void operate_work(struct driver_connection *c, void *data)
 	int r;
 
 	if (!lv_take_up(op)) {
-		drop_operation(c, op);
+		lv_op_drop(c, op);
 		return;
 	}
 	hold_object(c, op);
@@ -396,7 +396,7 @@ void lv_operate(struct driver_connection *c, struct request *r)
 	closing = c->closing;
 	ended = c->ended;
 	if (!closing && !ended &&
-	    lv_submit(c, h && h->lasts ? c->lasters : c->operators, operate_work, op, drop_operation)) {
+	    lv_submit(c, h && h->lasts ? c->lasters : c->operators, operate_work, op, lv_op_drop)) {
 		begun = true;
 		lv_op_link(c, op);
 		if (!operation_table[op->r->operation].read) {

@@ -98,3 +98,4 @@ void lv_op_ended(struct driver_connection *c, struct lv_op *op);
 struct lv_op *lv_op_new(struct driver_connection *c, struct request *r, enum report_type type); /* takes @r in any case */
 void lv_op_link(struct driver_connection *c, struct lv_op *op); /* under the lock: it is under way; a reference of the list's own */
 void lv_op_unref(struct driver_connection *c, struct lv_op *op); /* under the lock */
+void lv_op_drop(struct driver_connection *c, void *op);	       /* not under it: lv_submit()'s for what was not begun */
