@@ -4,13 +4,13 @@
 
 import hashlib
 import os
-import pathlib
+import re
 import subprocess
 import sys
 import unittest
 
 import support
-from support import CANCELLED, NOT_FOUND, STATE
+from support import CANCELLED, FAILED, LEFT_RUNNING, NOT_FOUND, STATE
 
 from kit import guests, libvirtd
 
@@ -27,10 +27,10 @@ class Live(support.House):
         cls.vireod.wait_connected()
         cls.virsh = cls.libvirtd.virsh
 
-    def guest(self, name, disk=None, memory=32):
+    def guest(self, name, disk=None, memory=32, rom=None):
         """Define a guest through the tool; it ends with the test."""
         disk = disk or guests.image(self.libvirtd.images, guests.IDLE)
-        xml = guests.domain_xml(name, disk, memory=memory)
+        xml = guests.domain_xml(name, disk, memory=memory, rom=rom)
         self.assertEqual(self.ctl('define', '-', stdin=xml).out, f'{name}: defined\n')
         self.addCleanup(self.virsh, 'undefine', name, '--managed-save', check=False)
         self.addCleanup(self.virsh, 'destroy', name, check=False)
@@ -62,25 +62,36 @@ class Domains(Live):
         self.assertEqual(self.ctl('undefine', 'one').out, 'one: undefined\n')
         self.ctl('show', 'one', status=NOT_FOUND)
 
+    def filled(self, name, fill=48):
+        """Start a guest with memory that is filled, and a disk that is slow: what saves it lasts."""
+        self.guest(name, memory=fill + 32, rom=guests.fill_rom(self.libvirtd.images, fill << 20))
+        self.ctl('start', name)
+        support.wait_for(lambda: int(self.libvirtd.monitor(name, f'xp /1wx {(fill << 20) - 4096:#x}').split()[-1], 16),
+                         limit=60, poll=0.2, what='the guest fills its memory')
+        self.libvirtd.write_rate(16 << 20)
+        self.addCleanup(self.libvirtd.write_rate, 0)
+        return self.libvirtd.directory / f'{name}.save'
+
+    def percents(self, seen):
+        return [float(p) for p in re.findall(r'([0-9.]+)%', seen)]
+
+    def jobs(self, operation, *arguments):
+        return [j for j in self.ctl('jobs', '-j', *arguments).json if j['Operation'] == operation]
+
     def test_save_and_restore_with_a_bar(self):
-        memory = 384
-        disk = guests.fill_image(self.libvirtd.images, (memory - 32) << 20)
-        self.guest('full', disk, memory=memory)
-        self.ctl('start', 'full')
-        pid = self.libvirtd.qemu_pid('full')
-
-        def resident():
-            return int(pathlib.Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-
-        support.wait_for(lambda: resident() > (memory - 64) << 20, limit=60, poll=0.2, what='the guest fills its memory')
-        file = self.libvirtd.directory / 'full.save'
+        file = self.filled('full')
         terminal = support.Terminal(self, 'save', 'full', str(file))
+        terminal.until(' left', limit=60)
         self.assertEqual(terminal.rest(120), 0, terminal.seen)
         self.assertIn('full: saved', terminal.seen)
-        self.assertGreater(file.stat().st_size, (memory // 2) << 20)
+        self.assertRegex(terminal.seen, r'full: save +[^%]*%  [0-9.]+ MiB of [0-9.]+ MiB  [0-9.]+ MiB/s  [0-9.]+ m?s left')
+        percents = self.percents(terminal.seen)
+        self.assertGreaterEqual(len(set(percents)), 4, percents)
+        self.assertEqual(percents, sorted(percents))
+        self.assertGreater(file.stat().st_size, 47 << 20)
         self.assertEqual(self.xml_state('full'), 'shut off')
-        job = [j for j in self.ctl('jobs', '-j').json if j['Operation'] == 'save'][-1]
-        self.assertEqual(job['State'], 'completed')
+        self.assertEqual(self.jobs('save')[-1]['State'], 'completed')
+        self.libvirtd.write_rate(0)
         terminal = support.Terminal(self, 'restore', str(file))
         self.assertEqual(terminal.rest(120), 0, terminal.seen)
         self.assertEqual(self.xml_state('full'), 'running')
@@ -93,6 +104,48 @@ class Domains(Live):
         self.ctl('dump', 'full', str(dump), '--memory-only')
         with dump.open('rb') as f:
             self.assertEqual(f.read(4), b'\x7fELF')
+
+    def test_save_interrupted(self):
+        file = self.filled('hasty')
+        terminal = support.Terminal(self, 'save', 'hasty', str(file))
+        terminal.until('MiB/s', limit=60)
+        terminal.type('\x03')
+        terminal.until('Cancel it (c)')
+        terminal.type('c\n')
+        self.assertEqual(terminal.rest(60), CANCELLED, terminal.seen)
+        self.assertEqual(self.xml_state('hasty'), 'running')
+        self.assertFalse(file.exists())
+        # left to itself, it comes to its end
+        terminal = support.Terminal(self, 'save', 'hasty', str(file))
+        terminal.until('MiB/s', limit=60)
+        terminal.type('\x03')
+        terminal.until('(w)? ')
+        terminal.type('l\n')
+        self.assertEqual(terminal.rest(60), LEFT_RUNNING, terminal.seen)
+        number = re.search(r'goes on as job (\d+)', terminal.seen)[1]
+        self.assertEqual(self.jobs('save', '--running')[0]['object'], f'/org/vireo1/job/_{number}')
+        self.ctl('wait', number)
+        self.assertEqual(self.xml_state('hasty'), 'shut off')
+
+    def test_save_without_waiting(self):
+        file = self.filled('patient')
+        number = self.ctl('save', 'patient', str(file), '--async').out.strip()
+        self.assertRegex(self.ctl('jobs', '--running').out, rf'(?m)^ *{number} +save +patient +running ')
+        support.wait_for(lambda: self.jobs('save', '--running')[0]['Cancellable'], poll=0.1)
+        self.ctl('cancel', number, '--wait')
+        self.ctl('wait', number, status=CANCELLED)
+        self.assertEqual(self.ctl('save', 'patient', str(file), '--no-wait').out, '')
+        job = self.jobs('save', '--running')[0]
+        self.assertEqual(job['State'], 'running')
+        self.ctl('wait', job['object'].rsplit('_', 1)[1])
+        self.assertEqual(self.xml_state('patient'), 'shut off')
+
+    def test_save_without_space(self):
+        self.filled('squeezed')
+        small = self.libvirtd.shrink('small', '8m')
+        err = self.ctl('save', 'squeezed', str(small / 'save'), status=FAILED).err
+        self.assertIn('cannot save “squeezed”', err)
+        self.assertEqual(self.xml_state('squeezed'), 'running')
 
     def test_errors_are_the_hypervisors_own(self):
         self.guest('broken', disk=self.libvirtd.images / 'not-there.img')
