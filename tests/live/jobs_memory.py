@@ -195,6 +195,22 @@ def migration(test, here, there):
     there.check_truth()
     g.end()
 
+    # from libvirtd to libvirtd, without the broker between them; and in a tunnel
+    g = Guest(here, 'walks', fill=32)
+    memory, path = g.memory(), here.libvirtd.images / 'migration-p2p'
+    for source, target, how in ((here, there, {'p2p': True, 'migrate_uri': f'unix://{path}'}),
+                                (there, here, {'p2p': True, 'tunnelled': True})):
+        g.hypervisor, g.target = source, (source.object('domain', g.uuid), 'Domain')
+        job = g.begin('Migrate', target.libvirtd.tcp_uri, live=True, unsafe=True, persistent=True, undefine_source=True,
+                      bandwidth=40 * MIB, **how)
+        job.wait_completed(f'a migration by {how}')
+        source.client.sync()
+        g.hypervisor, g.target = target, (target.object('domain', g.uuid), 'Domain')
+        test.equal(g.get('State'), 'running', f'the domain after a migration by {how}')
+        test.equal(source.virsh('list', '--all', '--name').split(), [], f'what a migration by {how} left')
+        test.equal(g.memory(), memory, f'the memory after a migration by {how}')
+    g.end()
+
     # a guest that dirties its memory for ever: without post-copy this would not end
     g = Guest(here, 'restless', fill=FILL, loop=True)
     elsewhere = there.object('domain', g.uuid), 'Domain'

@@ -266,22 +266,29 @@ def vireod_dies(test, here, _there):
 
 
 def mover_dies(test, here, there):
-    """The broker is killed while it leads a migration: libvirt gives that up by itself."""
+    """The broker is killed during a migration: what it led is given up by libvirt, what libvirtds do by themselves goes on."""
     vireod = here.client
     g = Guest(here, 'orphan', fill=FILL)
-    job = g.begin('Migrate', there.libvirtd.uri, live=True, unsafe=True, bandwidth=10 * MIB,
-                  migrate_uri=f'unix://{here.libvirtd.images}/migration-orphan')
-    job.wait_percent(5)
-    vireod.kill()
-    vireod.start()
-    for hypervisor in (here, there):
-        vireod.wait_connected(path=hypervisor.path)
-    test.equal((job.get('State'), job.get('Error')[0]), ('failed', 'org.vireo1.Error.OutcomeUnknown'),
-               'a migration of a broker that was killed')
-    g.check('running', 'after its broker was killed while it moved')
-    wait_for(lambda: not there.virsh('list', '--all', '--name').split(), 60, 'the target is given up', poll=0.2)
-    here.check_truth()
-    there.check_truth()
+    for p2p in (False, True):
+        job = g.begin('Migrate', there.libvirtd.tcp_uri if p2p else there.libvirtd.uri, live=True, unsafe=True, p2p=p2p,
+                      bandwidth=8 * MIB, migrate_uri=f'unix://{here.libvirtd.images}/migration-orphan-{p2p}')
+        job.wait_percent(5)
+        mark = here.now()
+        vireod.kill()
+        vireod.start()
+        for hypervisor in (here, there):
+            vireod.wait_connected(path=hypervisor.path)
+        test.equal((job.get('State'), job.get('Error')[0]), ('failed', 'org.vireo1.Error.OutcomeUnknown'),
+                   'a migration of a broker that was killed')
+        if p2p:
+            again = here.wait_foreign('migrate', g.target, mark)
+            again.wait_percent(10)
+            again.cancel()
+            again.wait('cancelled')
+        g.check('running', 'after its broker was killed while it moved')
+        wait_for(lambda: not there.virsh('list', '--all', '--name').split(), 60, 'the target is given up', poll=0.2)
+        here.check_truth()
+        there.check_truth()
     g.end()
 
 

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import uuid as uuids
 
 from gi.repository import GLib
@@ -32,10 +33,12 @@ def missing():
 
 
 class Libvirtd:
-    """A private libvirtd, started at once. `name` is its host name."""
+    """A private libvirtd, started at once. `name` is its host name; with an `address` it listens on TCP, too (see wire)."""
 
-    def __init__(self, scope, name='vireo-one', autostart=True):
+    def __init__(self, scope, name='vireo-one', autostart=True, address=None):
         self.name = name
+        self.address = address
+        self.tcp_uri = f'qemu+tcp://{address}/system'
         self.directory = scope.directory(name)
         self.socket = self.directory / 'run' / 'libvirt-sock'
         self.uri = f'qemu:///system?socket={self.socket}'
@@ -51,6 +54,7 @@ class Libvirtd:
             '/etc/passwd': self.directory / 'passwd', '/etc/group': self.directory / 'group',
             **{path: self.directory / place for place, path in PLACES.items()}})
         self.run = self._inside.run
+        self.namespace = self._inside.pid
         if autostart:
             self.start()
 
@@ -65,6 +69,9 @@ class Libvirtd:
         (d / 'etc' / 'libvirtd.conf').write_text(
             f'auth_unix_rw = "none"\nauth_unix_ro = "none"\nunix_sock_group = "root"\nhost_uuid = "{self.host_uuid}"\n'
             f'log_outputs = "2:file:{d}/libvirtd.log"\nlog_filters = "4:util.netdev 3:object 3:event 3:rpc"\n')
+        if self.address:
+            with (d / 'etc' / 'libvirtd.conf').open('a') as conf:
+                conf.write('listen_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\nlisten_addr = "0.0.0.0"\n')
         (d / 'etc' / 'qemu.conf').write_text(
             'stdio_handler = "file"\nsecurity_driver = "none"\nuser = "root"\ngroup = "root"\n'
             'cgroup_controllers = []\nauto_dump_path = "/var/lib/libvirt/qemu"\n')
@@ -82,7 +89,7 @@ class Libvirtd:
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(path))
-            self.run(f'NOTIFY_SOCKET={path} exec setsid libvirtd -p {self.directory}/pid '
+            self.run(f'NOTIFY_SOCKET={path} exec setsid libvirtd {"--listen" if self.address else ""} -p {self.directory}/pid '
                      f'>>{self.directory}/libvirtd.out 2>&1 &')
             notify.setblocking(False)
             heard = []
@@ -150,3 +157,10 @@ class Libvirtd:
         """Send a human monitor command to a domain's QEMU."""
         return self.virsh('qemu-monitor-command', domain, '--hmp', command)
 
+
+def wire(one, other):
+    """Join the networks of two libvirtds, which have addresses, so that they can speak with each other."""
+    subprocess.run(['ip', 'link', 'add', 'wire0', 'netns', str(one.namespace), 'type', 'veth', 'peer', 'name', 'wire0',
+                    'netns', str(other.namespace)], check=True)
+    for daemon in (one, other):
+        daemon.run(f'ip address add {daemon.address}/24 dev wire0 && ip link set wire0 up')

@@ -238,9 +238,10 @@ class Hypervisor:
 
 
 def pair(test):
-    """Return two libvirtds behind one broker, as Hypervisors: here and there."""
-    one = test.libvirtd('vireo-one')
-    two = libvirtd.Libvirtd(test.scope, 'vireo-two')
+    """Return two libvirtds behind one broker, as Hypervisors: here and there. They reach each other by TCP."""
+    one = test.libvirtd('vireo-one', address='10.77.0.1')
+    two = libvirtd.Libvirtd(test.scope, 'vireo-two', address='10.77.0.2')
+    libvirtd.wire(one, two)
     vireod = test.vireod(f'one={one.uri}', f'two={two.uri}')
     both = Hypervisor(test, vireod, one, 'one'), Hypervisor(test, vireod, two, 'two')
     for hypervisor in both:

@@ -70,10 +70,10 @@ class Test:
 
     # Fixtures
 
-    def libvirtd(self, name='vireo-one', broker=True):
+    def libvirtd(self, name='vireo-one', broker=True, **options):
         """Start a private libvirtd, or skip; with `broker`, only when there is a vireod to talk to it."""
         needs(libvirtd.missing, guests.missing, *([needs_vireod] if broker else []))
-        daemon = libvirtd.Libvirtd(self.scope, name)
+        daemon = libvirtd.Libvirtd(self.scope, name, **options)
         if not guests.kvm():
             print('no /dev/kvm here: the guests run by TCG')
         return daemon
