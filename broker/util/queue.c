@@ -31,6 +31,14 @@ struct queue {
 	sd_event_source *source;
 };
 
+static void drop_all(struct queue *q, struct queue_item *item)
+{
+	for (struct queue_item *next; item; item = next) {
+		next = item->next;
+		q->ops.drop(item);
+	}
+}
+
 struct queue *queue_ref(struct queue *q)
 {
 	__atomic_add_fetch(&q->refs, 1, __ATOMIC_RELAXED);
@@ -41,10 +49,7 @@ void queue_unref(struct queue *q)
 {
 	if (!q || __atomic_sub_fetch(&q->refs, 1, __ATOMIC_ACQ_REL) != 0)
 		return;
-	for (struct queue_item *i = q->head, *next; i; i = next) {
-		next = i->next;
-		q->ops.drop(i);
-	}
+	drop_all(q, q->head);
 	if (q->fd >= 0)
 		close(q->fd);
 	pthread_cond_destroy(&q->room);
@@ -113,6 +118,11 @@ static void give_back(struct queue *q, struct queue_item *first)
 	for (; last->next; last = last->next)
 		n++;
 	pthread_mutex_lock(&q->lock);
+	if (q->closed) {
+		pthread_mutex_unlock(&q->lock);
+		drop_all(q, first);
+		return;
+	}
 	if (!q->head)
 		q->tail = &last->next;
 	last->next = q->head;
@@ -181,10 +191,7 @@ void queue_close(struct queue *q)
 	q->length = 0;
 	pthread_cond_broadcast(&q->room);
 	pthread_mutex_unlock(&q->lock);
-	for (struct queue_item *next; item; item = next) {
-		next = item->next;
-		q->ops.drop(item);
-	}
+	drop_all(q, item);
 	q->source = sd_event_source_disable_unref(q->source);
 }
 

@@ -317,6 +317,58 @@ static void test_host_close_under_load(void **state)
 	assert_int_equal(f->mine, mine);
 }
 
+/* ---- a queue whose items hold it --------------------------------------------------------------------------- */
+
+struct holder {
+	struct queue_item item; /* first */
+	struct queue *queue;
+};
+
+static unsigned holders_dropped;
+
+static void holder_free(struct queue_item *item)
+{
+	struct queue *q = ((struct holder *)item)->queue;
+
+	free(item);
+	queue_unref(q);
+}
+
+/* It closes the queue, and takes so long that its turn is over. */
+static void holder_closes(struct queue_item *item, void *userdata)
+{
+	struct timespec long_enough = {.tv_nsec = 20 * 1000 * 1000};
+
+	queue_close(((struct holder *)item)->queue);
+	nanosleep(&long_enough, NULL);
+	holder_free(item);
+}
+
+static void holder_dropped(struct queue_item *item)
+{
+	holders_dropped++;
+	holder_free(item);
+}
+
+static void test_queue_closed_by_item(void **state)
+{
+	static const struct queue_ops holder_ops = {.item = holder_closes, .drop = holder_dropped};
+	struct fixture *f = *state;
+	struct queue *q;
+
+	assert_int_equal(queue_new(f->event, &holder_ops, NULL, 8, 8, &q), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		struct holder *h = calloc(1, sizeof(*h));
+
+		h->queue = queue_ref(q);
+		queue_push(q, &h->item);
+	}
+	assert_true(sd_event_run(f->event, 20 * USEC_PER_SEC) > 0);
+	/* else they would keep the queue, and it them */
+	assert_int_equal(holders_dropped, 2);
+	queue_unref(q);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +380,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_host, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_host_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_host_close_under_load, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_queue_closed_by_item, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
