@@ -35,7 +35,7 @@ DEVICES = '''
 
 
 def client(*arguments):
-    out = subprocess.run([CLIENT, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([CLIENT, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out)
 
 
@@ -139,6 +139,8 @@ def real(where):
     say('vireod: resident memory: without any domain; with all',
         f'{nothing >> 20} MiB; {memory >> 20} MiB: {(memory - nothing - xml) / DOMAINS / 1024:.2f} KiB a domain besides its XML, '
         'with what does not grow')
+    bare = where.spawn([BARE, bus.address, str(DOMAINS), str(full['bytes'] // DOMAINS)], stdout=subprocess.PIPE)
+    assert bare.stdout.readline() == b'ready\n'
     ours, alone, ratio = paired((bus.address, 'snapshot', 'xml'), (bus.address, 'bare'))
     say('vireod: GetSnapshot with XML', f'{ours:.1f} ms, {full["bytes"] >> 10} KiB, of which {xml >> 10} are XML')
     say('a bare service: the same bytes as a(oss)', f'{alone:.1f} ms')
