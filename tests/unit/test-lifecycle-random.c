@@ -327,22 +327,22 @@ static void play_mode(enum mode mode, uint64_t share)
 
 static void test_undisturbed(void **state)
 {
-	play_mode(UNDISTURBED, 50000);
+	play_mode(UNDISTURBED, 30000);
 }
 
 static void test_blind(void **state)
 {
-	play_mode(BLIND, 50000);
+	play_mode(BLIND, 30000);
 }
 
 static void test_disturbed(void **state)
 {
-	play_mode(DISTURBED, 100000);
+	play_mode(DISTURBED, 60000);
 }
 
 static void test_nonsense(void **state)
 {
-	play_mode(NONSENSE, 50000);
+	play_mode(NONSENSE, 30000);
 }
 
 int main(void)
