@@ -16,6 +16,7 @@ from house import House, progressed, refused, wait_job
 from qemukit import history_of, story_of
 
 from kit import program
+from kit.loop import wait_for
 from gi.repository import Gio, GLib
 
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
@@ -170,7 +171,7 @@ def main(test):
         (house.directory / 'boot-id').write_text('00000000000000000000000000000000')
         house.vireod.start()
         house.restarted()
-        test.check(pool.properties()['Active'], 'it is started with the machine')
+        wait_for(lambda: pool.properties()['Active'], 30, 'it is started with the machine', poll=0.05)
 
     with test.case('the directory goes away'):
         begun = house.mark()
