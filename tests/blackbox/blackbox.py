@@ -114,8 +114,12 @@ class Real:
 class Course:
     """What happens, in rounds: a storm each, and something in the middle of it."""
 
-    def __init__(self, world, hypervisors, seed):
+    WHAT = ('', '', 'kill', 'kill', 'stop', 'kill twice', 'mishap', 'freeze')
+    FULL = ('disk full', 'disk full', 'disk full, killed')
+
+    def __init__(self, world, hypervisors, seed, full):
         self.world, self.hypervisors = world, hypervisors
+        self.what = self.WHAT + self.FULL if full else self.WHAT
         self.random = random.Random(f'{seed}/course')
 
     def round(self, what):
@@ -134,6 +138,19 @@ class Course:
                 pass  # it has seen enough of not seeing anything
             finally:
                 world.process.send_signal(signal.SIGCONT)
+        elif what in ('disk full', 'disk full, killed'):
+            world.fill_disk()
+            world.wait(hypervisors.calm, 'the end of a storm that nobody can keep', 120)
+            world.next_round()
+            hypervisors.blow()
+            world.wait(hypervisors.calm, 'the end of another', 120)
+            if what == 'disk full, killed':
+                world.kill()
+                world.start()
+                world.free_disk()
+            else:
+                world.free_disk()
+            hypervisors.blow()
         elif what == 'store lost':
             world.lose_store()
             world.start()
@@ -153,7 +170,7 @@ class Course:
         lost = self.random.randrange(rounds // 2, rounds)
         bag = []
         for i in range(rounds):
-            bag = bag or self.random.sample(['', '', 'kill', 'kill', 'stop', 'kill twice', 'mishap', 'freeze'], 8)
+            bag = bag or self.random.sample(self.what, len(self.what))
             what = bag.pop()
             yield 'store lost' if i == lost else what
 
@@ -192,6 +209,7 @@ def arguments():
     parser.add_argument('--rounds', type=int, default=12)
     parser.add_argument('--seconds', type=float, default=0, help='go on for so long')
     parser.add_argument('--storm', type=int, default=250, help='simulated: as many actions as that in a round, at most')
+    parser.add_argument('--full-disk', action='store_true', help='at times the disk is full, too; needs root')
     parser.add_argument('--bus', choices=('dbus-daemon', 'dbus-broker'), default='dbus-daemon')
     parser.add_argument('--max-events', type=int, default=300, help='how many history keeps')
     return parser.parse_args()
@@ -206,10 +224,12 @@ def main(test):
     world = World(test.scope, (BrokerBus if asked.bus == 'dbus-broker' else Bus)(test.scope), hypervisors.uris, asked.seed, asked.max_events)
     world.patience = max(600, asked.seconds * 2)
     began = time.monotonic()
+    if asked.full_disk:
+        world.small_disk('48M')
     world.opened = hypervisors.opened
     world.start()
     world.spread(asked.clients)
-    course, rounds = Course(world, hypervisors, asked.seed), 0
+    course, rounds = Course(world, hypervisors, asked.seed, asked.full_disk), 0
     while rounds == 0 or time.monotonic() - began < asked.seconds:
         for what in course.plan(asked.rounds):
             course.round(what)
@@ -218,7 +238,9 @@ def main(test):
     world.finish()
     print(f'{rounds} rounds, {time.monotonic() - began:.1f} s; the broker died: {world.deaths}')
     began = time.monotonic()
-    judge = Judge(world.records, documented_digest(), asked.max_events, world.epochs_lost)
+    judge = Judge(world.records, documented_digest(),
+                  # what could not be written may be gone before its time
+                  0 if asked.full_disk else asked.max_events, world.epochs_lost)
     for violation in judge.violations[:40]:
         print(f'    {violation[:2000]}')
     test.check(not judge.violations, f'{len(judge.violations)} violations')

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The broker under test, which is stopped and killed, and all who follow it."""
 
+import ctypes
+import errno
 import os
 import pathlib
 import random
-import shutil
 import signal
+import subprocess
 
 from gi.repository import Gio, GLib
 
@@ -89,9 +91,29 @@ class World:
         """As if somebody had removed it."""
         self.epochs_lost.add(self.control.get(ROOT, 'Manager', 'Epoch'))
         self.stop()
-        shutil.rmtree(self.state)
-        self.state.mkdir()
+        for path in self.state.iterdir():
+            path.unlink()
         self.deaths['store lost'] += 1
+
+    def small_disk(self, size):
+        """Put the store on a file system of its own, which nobody else sees."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(0x20000) < 0:  # CLONE_NEWNS
+            raise OSError(ctypes.get_errno(), 'a mount namespace')
+        subprocess.run(['mount', '--make-rprivate', '/'], check=True)
+        subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}', 'vireo', self.state], check=True)
+        self.scope.defer(lambda: subprocess.run(['umount', '-l', self.state], check=False))
+
+    def fill_disk(self):
+        with (self.state / 'filler').open('wb', buffering=0) as filler:
+            try:
+                while filler.write(bytes(1 << 16)) == 1 << 16:
+                    pass
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, error
+
+    def free_disk(self):
+        (self.state / 'filler').unlink()
 
     def log(self):
         text = self.log_path.read_text(errors='replace') if self.log_path.exists() else ''
