@@ -24,7 +24,7 @@ WAYS = (followers.Poller, followers.Stream, followers.Listener)
 class World:
     """What clients share: who has the name, how far the story is, and when it ends."""
 
-    def __init__(self, scope, bus, uris, seed, max_events):
+    def __init__(self, scope, bus, uris, seed, history):
         self.scope, self.bus, self.seed = scope, bus, seed
         self.random = random.Random(f'{seed}/world')
         self.bell = Bell()
@@ -42,7 +42,7 @@ class World:
         self.state = scope.directory('state')
         self.log_path = scope.directory() / 'vireod.log'
         config = scope.directory() / 'vireo.conf'
-        config.write_text(f'[history]\nMaxEvents={max_events}\n')
+        config.write_text('[history]\n' + ''.join(f'{key}={value}\n' for key, value in history.items()))
         self._argv = [executable(), f'--address={bus.address}', f'--state-directory={self.state}', f'--config={config}',
                       *(f'--connect={uri}' for uri in uris)]
         self.process = None
@@ -68,12 +68,25 @@ class World:
 
     # The broker
 
+    def try_start(self):
+        """Start it on a full disk: it may find that it cannot keep its promises there, and must say so."""
+        self.spawn()
+        wait_for(lambda: self.owner or self.process.poll() is not None, 60, lambda: f'vireod has its name\n{self.log()}')
+        if self.process.poll() is None:
+            return True
+        assert self.process.returncode == 1 and 'Is there space left' in self.log(), \
+            f'vireod ended with {self.process.returncode}:\n{self.log()}'
+        return False
+
     def start(self):
+        self.spawn()
+        wait_for(lambda: self.owner or self.process.poll() is not None, 60, lambda: f'vireod has its name\n{self.log()}')
+        assert self.process.poll() is None, f'vireod ended with {self.process.returncode}:\n{self.log()}'
+
+    def spawn(self):
         environment = {k: v for k, v in os.environ.items() if k != 'NOTIFY_SOCKET'}
         with self.log_path.open('ab') as log:
             self.process = self.scope.spawn(self._argv, stdout=log, stderr=log, env=environment)
-        wait_for(lambda: self.owner or self.process.poll() is not None, 60, lambda: f'vireod has its name\n{self.log()}')
-        assert self.process.poll() is None, f'vireod ended with {self.process.returncode}:\n{self.log()}'
 
     def stop(self, number=signal.SIGTERM):
         """End the broker, by a signal."""
