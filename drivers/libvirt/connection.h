@@ -266,6 +266,11 @@ void lv_fail_batches(struct driver_connection *c, const char *why);
 extern const enum operation lv_operations[];
 void lv_operate(struct driver_connection *c, struct request *r);
 void lv_op_finish(struct driver_connection *c, struct lv_op *op); /* post RESULT; takes @op */
+/*
+ * The same for the main loop's thread, of one that was cancelled before it began: whoever just posts of it may be waiting for
+ * the loop, and finishes it behind that.
+ */
+void lv_op_finish_or_leave(struct driver_connection *c, struct lv_op *op);
 void lv_fail_operations(struct driver_connection *c, const char *why);
 /* Keeper, not under the lock: operations that last no longer hold looks up. Return: when to come again. */
 uint64_t lv_release_objects(struct driver_connection *c);

@@ -235,7 +235,7 @@ static void poll_work(struct driver_connection *c, void *data)
 	struct lv_op *op = data;
 	struct progress p = {.token = op->r->token, .remaining = USEC_UNKNOWN, .percent = -1};
 	enum lv_follow follow;
-	bool known = false, vanished = false, other = false, changed = false;
+	bool known = false, vanished = false, other = false, changed = false, left;
 
 	pthread_mutex_lock(&c->lock);
 	follow = op->answered ? LV_FOLLOW_NOT : op->follow;
@@ -282,8 +282,13 @@ static void poll_work(struct driver_connection *c, void *data)
 	} else if (op->cancelled && !op->aborted && (follow == LV_FOLLOW_JOB || follow == LV_FOLLOW_BLOCK))
 		cancel(c, op);
 	lv_wake_keeper(c, op->poll_at);
-	lv_op_unref(c, op);
+	/* It was cancelled while this was being told, and left to us (lv_op_finish_or_leave). */
+	left = op->cancelled && !op->begun && !op->answered;
+	if (!left)
+		lv_op_unref(c, op);
 	pthread_mutex_unlock(&c->lock);
+	if (left)
+		lv_op_finish(c, op);
 }
 
 uint64_t lv_poll_operations(struct driver_connection *c)
@@ -566,6 +571,7 @@ void lv_cancel(struct driver_connection *c, uint64_t token)
 	op = find_op(c, token);
 	if (op && !op->begun) {
 		op->cancelled = true;
+		failure_set(lv_op_failure(op), VIREO_CANCELLED, "It was cancelled before it began.");
 		op->refs++;
 		waiting = op;
 	} else if (op && op->cancellable) { /* one that can't be cancelled goes on as if nobody had asked */
@@ -573,11 +579,9 @@ void lv_cancel(struct driver_connection *c, uint64_t token)
 		cancel(c, op);
 	}
 	pthread_mutex_unlock(&c->lock);
-	if (!waiting)
-		return;
 	/* The worker that it waits for may never come; when it does, it leaves this alone (lv_take_up). */
-	failure_set(lv_op_failure(waiting), VIREO_CANCELLED, "It was cancelled before it began.");
-	lv_op_finish(c, waiting);
+	if (waiting)
+		lv_op_finish_or_leave(c, waiting);
 }
 
 void lv_complete(struct driver_connection *c, uint64_t token)

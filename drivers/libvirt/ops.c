@@ -225,12 +225,11 @@ static void answered(struct driver_connection *c, struct lv_op *op)
 	lv_op_unref(c, op);
 }
 
-void lv_op_finish(struct driver_connection *c, struct lv_op *op)
+/* Under @telling, which is given up. */
+static void finish(struct driver_connection *c, struct lv_op *op)
 {
 	struct report *report = NULL;
 
-	/* behind whatever progress is being posted */
-	pthread_mutex_lock(&op->telling);
 	pthread_mutex_lock(&c->lock);
 	if (!op->answered) {
 		report = TAKE(op->report);
@@ -243,6 +242,21 @@ void lv_op_finish(struct driver_connection *c, struct lv_op *op)
 	pthread_mutex_lock(&c->lock);
 	lv_op_unref(c, op);
 	pthread_mutex_unlock(&c->lock);
+}
+
+void lv_op_finish(struct driver_connection *c, struct lv_op *op)
+{
+	/* behind whatever progress is being posted */
+	pthread_mutex_lock(&op->telling);
+	finish(c, op);
+}
+
+void lv_op_finish_or_leave(struct driver_connection *c, struct lv_op *op)
+{
+	if (pthread_mutex_trylock(&op->telling) == 0)
+		finish(c, op);
+	else
+		lv_op_drop(c, op);
 }
 
 void lv_op_ended(struct driver_connection *c, struct lv_op *op)
@@ -296,13 +310,14 @@ static int run(struct lv_op *op, struct failure *f)
 static void operate_work(struct driver_connection *c, void *data)
 {
 	struct lv_op *op = data;
-	struct failure *f = &op->report->result.failure;
+	struct failure *f;
 	int r;
 
 	if (!lv_take_up(op)) {
-		lv_op_drop(c, op);
+		lv_op_finish(c, op);
 		return;
 	}
+	f = &op->report->result.failure;
 	hold_object(c, op);
 	r = run(op, f);
 	if (r == 0)

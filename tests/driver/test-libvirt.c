@@ -4,15 +4,23 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
+#include <systemd/sd-event.h>
 
+#include "drivers/host.h"
 #include "drivers/libvirt/errors.h"
+#include "drivers/libvirt/jobs.h"
 #include "drivers/libvirt/libvirt-driver.h"
 #include "drivers/libvirt/words.h"
 #include "drivers/libvirt/xml.h"
+#include "util/clock.h"
+#include "util/queue.h"
+#include "util/workers.h"
 
 /* The parts of the libvirt driver that need no hypervisor. What it does with one is in conformance.c. */
 
@@ -268,6 +276,85 @@ static void test_errors(void **state)
 	assert_int_equal(lv_error_map(NULL), VIREO_OPERATION_FAILED);
 }
 
+/* ---- cancelled while the loop is behind --------------------------------------------------------------------- */
+
+struct heard {
+	unsigned progress, results, others;
+	enum vireo_error error;
+};
+
+static void hear(struct queue_item *item, void *userdata)
+{
+	struct report *r = (struct report *)item;
+	struct heard *h = userdata;
+
+	if (r->type == REPORT_PROGRESS) {
+		h->progress++;
+		assert_int_equal(h->results, 0);
+	} else if (r->type == REPORT_RESULT) {
+		h->results++;
+		h->error = r->result.failure.error;
+	} else
+		h->others++;
+	report_free(r);
+}
+
+static void unheard(struct queue_item *item)
+{
+	report_free((struct report *)item);
+}
+
+/* The queue is full, so whoever tells of the operation waits for the loop; the loop cancels it, and must not wait for him. */
+static void test_cancel_while_told(void **state)
+{
+	static const struct queue_ops ops = {.item = hear, .drop = unheard};
+	struct driver_connection c = {.refs = 2, .users = 2, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+	struct request *r = calloc(1, sizeof(*r));
+	struct heard heard = {0};
+	struct clock *clock;
+	struct queue *queue;
+	sd_event *event;
+	struct lv_op *op;
+
+	assert_int_equal(sd_event_new(&event), 0);
+	assert_int_equal(clock_new(event, &clock), 0);
+	assert_int_equal(queue_new(event, &ops, &heard, 1, 8, &queue), 0);
+	assert_int_equal(driver_host_new(queue, event, clock, NULL, &heard, &c.host), 0);
+	assert_int_equal(workers_new("test", 1, &c.controllers), 0);
+	*r = (struct request){.operation = OP_DOMAIN_SAVE, .token = 7, .fd = -1};
+	op = lv_op_new(&c, r, REPORT_RESULT);
+	assert_non_null(op);
+	op->follow = LV_FOLLOW_QUEUE;
+	op->cancellable = true;
+	lv_op_link(&c, op);
+	driver_host_post(c.host, report_new(REPORT_GOODBYE));
+	lv_poll_operations(&c);
+	while (pthread_mutex_trylock(&op->telling) == 0) {
+		pthread_mutex_unlock(&op->telling);
+		sched_yield();
+	}
+	alarm(60);
+	lv_cancel(&c, 7);
+	alarm(0);
+	while (heard.results == 0)
+		assert_true(sd_event_run(event, 20 * USEC_PER_SEC) > 0);
+	assert_int_equal(heard.progress, 1);
+	assert_int_equal(heard.error, VIREO_CANCELLED);
+	/* the worker that comes round to it at last has nothing to do, and nothing is said twice */
+	assert_false(lv_take_up(op));
+	lv_op_finish(&c, op);
+	workers_close(c.controllers, NULL);
+	assert_int_equal(workers_wait_all(20 * USEC_PER_SEC), 0);
+	queue_drain(queue);
+	assert_int_equal(heard.results, 1);
+	assert_int_equal(heard.others, 1);
+	queue_close(queue);
+	driver_host_unref(c.host);
+	queue_unref(queue);
+	clock_free(clock);
+	sd_event_unref(event);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -276,6 +363,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_xml),   cmocka_unit_test(test_other_xml),
 		cmocka_unit_test(test_disks),	      cmocka_unit_test(test_check),
 		cmocka_unit_test(test_words),	      cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_cancel_while_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
