@@ -426,39 +426,12 @@ static int check_memory(const struct sim_object *o, const struct sim_config *c, 
 	return 0;
 }
 
-int sim_set_memory(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+static void apply_memory(struct sim_size *size, uint64_t bytes, bool maximum)
 {
-	bool maximum = vdict_b(a->options, "maximum", false), live, config;
-	int r = sim_affects(o, a, &live, &config, f);
-
-	if (r != 0)
-		return r;
-	if (maximum && live)
-		return sim_refuse_state(o, "is active, and the most that it can have is fixed", f);
-	/* all is checked before anything is changed */
-	if ((live && (r = check_memory(o, o->live, a->number, maximum, f)) != 0) ||
-	    (config && (r = check_memory(o, o->config, a->number, maximum, f)) != 0))
-		return r;
-	for (int i = 0; i < 2; i++) {
-		struct sim_config **which = i == 0 ? &o->live : &o->config;
-		struct sim_size size;
-
-		if (!(i == 0 ? live : config))
-			continue;
-		size = size_of(*which);
-		if (maximum)
-			size.max_memory = a->number;
-		if (!maximum || size.memory > a->number)
-			size.memory = a->number;
-		resize(which, &size);
-	}
-	if (live) {
-		_cleanup_(vdict_freep) struct vdict *details = sim_must(vdict_new());
-
-		vdict_set_t(details, "memory", a->number);
-		sim_emit_event(w, o, "BalloonChanged", NULL, details);
-	}
-	return 0;
+	if (maximum)
+		size->max_memory = bytes;
+	if (!maximum || size->memory > bytes)
+		size->memory = bytes;
 }
 
 static int check_vcpus(const struct sim_object *o, const struct sim_config *c, uint64_t n, bool maximum, struct failure *f)
@@ -469,20 +442,28 @@ static int check_vcpus(const struct sim_object *o, const struct sim_config *c, u
 	return 0;
 }
 
-/* Silent. */
-int sim_set_vcpus(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+static void apply_vcpus(struct sim_size *size, uint64_t n, bool maximum)
+{
+	if (maximum)
+		size->max_vcpus = (unsigned)n;
+	if (!maximum || size->vcpus > n)
+		size->vcpus = (unsigned)n;
+}
+
+/* Of the run, the configuration, or both; all is checked before anything is changed. */
+static int set_size(struct sim_object *o, const struct sim_args *a,
+		    int (*check)(const struct sim_object *o, const struct sim_config *c, uint64_t n, bool maximum, struct failure *f),
+		    void (*apply)(struct sim_size *size, uint64_t n, bool maximum), bool *ret_live, struct failure *f)
 {
 	bool maximum = vdict_b(a->options, "maximum", false), live, config;
 	int r = sim_affects(o, a, &live, &config, f);
 
 	if (r != 0)
 		return r;
-	if (vdict_b(a->options, "guest", false))
-		return failure_set(f, VIREO_NOT_SUPPORTED, "Domain '%s' has no agent.", o->name);
 	if (maximum && live)
 		return sim_refuse_state(o, "is active, and the most that it can have is fixed", f);
-	if ((live && (r = check_vcpus(o, o->live, a->number, maximum, f)) != 0) ||
-	    (config && (r = check_vcpus(o, o->config, a->number, maximum, f)) != 0))
+	if ((live && (r = check(o, o->live, a->number, maximum, f)) != 0) ||
+	    (config && (r = check(o, o->config, a->number, maximum, f)) != 0))
 		return r;
 	for (int i = 0; i < 2; i++) {
 		struct sim_config **which = i == 0 ? &o->live : &o->config;
@@ -491,13 +472,35 @@ int sim_set_vcpus(struct sim_world *w, struct sim_object *o, const struct sim_ar
 		if (!(i == 0 ? live : config))
 			continue;
 		size = size_of(*which);
-		if (maximum)
-			size.max_vcpus = (unsigned)a->number;
-		if (!maximum || size.vcpus > a->number)
-			size.vcpus = (unsigned)a->number;
+		apply(&size, a->number, maximum);
 		resize(which, &size);
 	}
+	*ret_live = live;
 	return 0;
+}
+
+int sim_set_memory(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	_cleanup_(vdict_freep) struct vdict *details = NULL;
+	bool live = false;
+	int r = set_size(o, a, check_memory, apply_memory, &live, f);
+
+	if (r != 0 || !live)
+		return r;
+	details = sim_must(vdict_new());
+	vdict_set_t(details, "memory", a->number);
+	sim_emit_event(w, o, "BalloonChanged", NULL, details);
+	return 0;
+}
+
+/* Silent. */
+int sim_set_vcpus(struct sim_world *w, struct sim_object *o, const struct sim_args *a, struct failure *f)
+{
+	bool live;
+
+	if (vdict_b(a->options, "guest", false))
+		return failure_set(f, VIREO_NOT_SUPPORTED, "Domain '%s' has no agent.", o->name);
+	return set_size(o, a, check_vcpus, apply_vcpus, &live, f);
 }
 
 /* Others take snapshots; nothing announces it. */

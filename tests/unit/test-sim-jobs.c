@@ -9,10 +9,8 @@
 #include <cmocka.h>
 
 #include "drivers/sim/job.h"
-#include "drivers/sim/json.h"
 #include "drivers/sim/sim-driver.h"
-#include "drivers/sim/step.h"
-#include "sim-kit.h"
+#include "sim-house.h"
 #include "util/log.h"
 
 /*
@@ -23,100 +21,34 @@
 #define HOUR "'duration': 3600000, 'progress': 5"
 #define ONE_DOMAIN "'domains': [{'name': 'd', 'state': 'running', 'memory': 1048576000}]"
 
-static char *quoted(const char *s)
-{
-	char *copy = strdup(s);
-
-	for (char *p = copy; *p; p++)
-		if (*p == '\'')
-			*p = '"';
-	return copy;
-}
-
-static struct sim_kit *open_house(const char *scenario)
-{
-	_cleanup_(freep) char *text = quoted(scenario);
-	struct sim_kit *k = kit_open_scenario(text);
-
-	kit_until_hello(k);
-	kit_clear(k);
-	return k;
-}
-
-static const char *try_steps(struct sim_kit *k, const char *what)
-{
-	_cleanup_(freep) char *text = quoted(what);
-
-	return kit_steps(k, text);
-}
-
-static void steps(struct sim_kit *k, const char *what)
-{
-	const char *error = try_steps(k, what);
-
-	if (*error)
-		fail_msg("%s: %s", what, error);
-}
-
 static uint64_t begin(struct sim_kit *k, enum operation op, const char *text, const char *text2, const char *options)
 {
-	struct request *r = kit_request(k, op, "d", text);
-
-	r->text2 = text2 ? strdup(text2) : NULL;
-	if (options) {
-		_cleanup_(freep) char *json = quoted(options);
-		struct json_object *j = NULL;
-
-		assert_int_equal(sim_json_parse(json, strlen(json), "options", &j, NULL), 0);
-		r->options = sim_step_details(j);
-		json_object_put(j);
-	}
-	return kit_begin(k, r);
+	return kit_begin(k, house_request(k, op, "d", text, text2, 0, options));
 }
 
-/* The trace without progress, and without what was seen. */
-static char *story(struct sim_kit *k)
-{
-	_cleanup_(freep) char *trace = strdup(kit_trace(k));
-	char *save = NULL, *out = calloc(strlen(trace) + 2, 1);
-
-	for (char *word = strtok_r(trace, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-		char *at = strncmp(word, "look", 4) == 0 ? NULL : strchr(word, '[');
-
-		if (strcmp(word, "progress") == 0)
-			continue;
-		if (at)
-			*at = '\0';
-		strcat(out, *out ? " " : "");
-		strcat(out, word);
-	}
-	return out;
-}
-
+/* Everything but progress. */
 static void expect_story(struct sim_kit *k, const char *what, const char *expected)
 {
-	_cleanup_(freep) char *got = story(k);
-
-	if (strcmp(got, expected) != 0)
-		fail_msg("%s\nexpected: %s\ngot:      %s", what, expected, kit_trace(k));
+	house_expect(k, what, expected, false);
 }
 
-static const struct progress *last_progress(struct sim_kit *k, uint64_t token)
+/* One domain, and a rule for one operation. */
+static struct sim_kit *open_ruled(const char *operation, const char *rule)
 {
-	for (size_t i = kit_count(k); i-- > 0;)
-		if (kit_report(k, i)->type == REPORT_PROGRESS && kit_report(k, i)->progress.token == token)
-			return &kit_report(k, i)->progress;
-	return NULL;
+	_cleanup_(freep) char *scenario = NULL;
+
+	assert_true(asprintf(&scenario, "{" ONE_DOMAIN ", 'operations': {'%s': {%s}}}", operation, rule) > 0);
+	return house_open(scenario);
 }
 
 static bool has_progress(struct sim_kit *k, void *data)
 {
-	return last_progress(k, *(uint64_t *)data);
+	return house_progress(k, *(uint64_t *)data);
 }
 
 static bool is_ready(struct sim_kit *k, void *data)
 {
-	const struct progress *p = last_progress(k, *(uint64_t *)data);
+	const struct progress *p = house_progress(k, *(uint64_t *)data);
 
 	return p && p->ready;
 }
@@ -161,26 +93,17 @@ static const struct {
 	 .failed = "MigrationIteration MigrationIteration look[running]! error:OperationFailed"},
 };
 
-static bool has_moved(struct sim_kit *k, void *data)
-{
-	const struct progress *p = last_progress(k, *(uint64_t *)data);
-
-	return p && p->done > 0;
-}
-
 static void test_cancel_halfway(void **state)
 {
 	for (size_t i = 0; i < ELEMENTS(lasting); i++) {
-		_cleanup_(freep) char *scenario = NULL;
 		const struct progress *p;
 		struct sim_kit *k;
 		uint64_t token;
 
-		assert_true(asprintf(&scenario, "{" ONE_DOMAIN ", 'operations': {'%s': {" HOUR "}}}", lasting[i].name) > 0);
-		k = open_house(scenario);
+		k = open_ruled(lasting[i].name, HOUR);
 		token = begin(k, lasting[i].operation, lasting[i].text, lasting[i].text2, lasting[i].options);
-		kit_until(k, has_moved, &token);
-		p = last_progress(k, token);
+		house_until_moved(k, token);
+		p = house_progress(k, token);
 		/* there is a total, and so much time is left */
 		assert_true(p->total >= 1000 << 20 || p->total == 1 << 30 || p->total == 1048576000);
 		assert_true(p->done < p->total && p->remaining > 3500 * USEC_PER_SEC && p->remaining <= 3600 * USEC_PER_SEC);
@@ -188,7 +111,7 @@ static void test_cancel_halfway(void **state)
 		sim_driver.cancel(kit_connection(k), token);
 		kit_result(k, token);
 		expect_story(k, lasting[i].name, lasting[i].cancelled);
-		steps(k, "{'do': 'wait-jobs'}");
+		house_steps(k, "{'do': 'wait-jobs'}");
 		/* and it is still right */
 		kit_assert_listed_truth(k);
 		kit_clear(k);
@@ -201,20 +124,16 @@ static void test_cancel_halfway(void **state)
 static void test_fail_halfway(void **state)
 {
 	for (size_t i = 0; i < ELEMENTS(lasting); i++) {
-		_cleanup_(freep) char *scenario = NULL;
 		struct sim_kit *k;
 		uint64_t token;
 
-		assert_true(asprintf(&scenario,
-				     "{" ONE_DOMAIN ", 'operations': {'%s': {'duration': 100, 'progress': 10, 'fail': 1, 'fail-at': 0.6, "
-				     "'message': 'half-way'}}}",
-				     lasting[i].name) > 0);
-		k = open_house(scenario);
+		k = open_ruled(lasting[i].name,
+			       "'duration': 100, 'progress': 10, 'fail': 1, 'fail-at': 0.6, 'message': 'half-way'");
 		token = begin(k, lasting[i].operation, lasting[i].text, lasting[i].text2, lasting[i].options);
 		assert_string_equal(kit_result(k, token)->failure.message, "half-way");
 		expect_story(k, lasting[i].name, lasting[i].failed);
-		assert_non_null(last_progress(k, token));
-		steps(k, "{'do': 'wait-jobs'}");
+		assert_non_null(house_progress(k, token));
+		house_steps(k, "{'do': 'wait-jobs'}");
 		kit_assert_listed_truth(k);
 		kit_close(k);
 	}
@@ -224,20 +143,18 @@ static void test_fail_halfway(void **state)
 static void test_stopped(void **state)
 {
 	for (size_t i = 0; i < ELEMENTS(lasting); i++) {
-		_cleanup_(freep) char *scenario = NULL;
 		const struct result *r;
 		struct sim_kit *k;
 		uint64_t token;
 
-		assert_true(asprintf(&scenario, "{" ONE_DOMAIN ", 'operations': {'%s': {" HOUR "}}}", lasting[i].name) > 0);
-		k = open_house(scenario);
+		k = open_ruled(lasting[i].name, HOUR);
 		token = begin(k, lasting[i].operation, lasting[i].text, lasting[i].text2, lasting[i].options);
-		kit_until(k, has_moved, &token);
+		house_until_moved(k, token);
 		kit_begin(k, kit_request(k, OP_DOMAIN_DESTROY, "d", NULL));
 		r = kit_result(k, token);
 		assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
 		assert_non_null(strstr(r->failure.message, "The domain stopped"));
-		steps(k, "{'do': 'wait-jobs'}");
+		house_steps(k, "{'do': 'wait-jobs'}");
 		kit_assert_listed_truth(k);
 		kit_close(k);
 		sim_shutdown(20 * USEC_PER_SEC);
@@ -250,7 +167,7 @@ static void test_stopped(void **state)
 
 static void test_ready(void **state)
 {
-	struct sim_kit *k = open_house("{" ONE_DOMAIN ", 'operations': {'Domain.BlockCopy': {'duration': 20, 'progress': 5}}}");
+	struct sim_kit *k = house_open("{" ONE_DOMAIN ", 'operations': {'Domain.BlockCopy': {'duration': 20, 'progress': 5}}}");
 	const struct progress *p;
 	uint64_t token;
 
@@ -258,7 +175,7 @@ static void test_ready(void **state)
 	token = begin(k, OP_DOMAIN_BLOCK_COPY, "vda", COPY, NULL);
 	sim_driver.complete(kit_connection(k), token);
 	kit_until(k, is_ready, &token);
-	p = last_progress(k, token);
+	p = house_progress(k, token);
 	assert_true(p->done == p->total && p->remaining == 0 && p->cancellable);
 	/* it waits, as long as one likes; the domain goes on being changed meanwhile, except its disk */
 	kit_expect_silence(k);
@@ -290,13 +207,13 @@ static void test_ready(void **state)
 
 static void test_bandwidth(void **state)
 {
-	struct sim_kit *k = open_house("{" ONE_DOMAIN "}");
+	struct sim_kit *k = house_open("{" ONE_DOMAIN "}");
 	const struct progress *p;
 	/* a gigabyte, at a megabyte a second */
 	uint64_t token = begin(k, OP_DOMAIN_BLOCK_PULL, "vda", NULL, "{'bandwidth': 1048576}");
 
 	kit_until(k, has_progress, &token);
-	p = last_progress(k, token);
+	p = house_progress(k, token);
 	assert_true(p->remaining > 1000 * USEC_PER_SEC && p->remaining <= 1024 * USEC_PER_SEC);
 	sim_driver.cancel(kit_connection(k), token);
 	assert_int_equal(kit_result(k, token)->failure.error, VIREO_CANCELLED);
@@ -306,13 +223,13 @@ static void test_bandwidth(void **state)
 /* A total that is not known is not made up. */
 static void test_unbounded(void **state)
 {
-	struct sim_kit *k = open_house("{'pools': [{'name': 'd', 'active': true, 'volumes': [{'name': 'v'}]}], 'operations': {"
+	struct sim_kit *k = house_open("{'pools': [{'name': 'd', 'active': true, 'volumes': [{'name': 'v'}]}], 'operations': {"
 				       "'StoragePool.WipeVolume': {'duration': 50, 'progress': 5, 'cancellable': false}}}");
 	uint64_t token = begin(k, OP_POOL_WIPE_VOLUME, "v", NULL, NULL);
 	const struct progress *p;
 
 	kit_until(k, has_progress, &token);
-	p = last_progress(k, token);
+	p = house_progress(k, token);
 	assert_true(p->total == 0 && p->done == 0 && p->remaining == USEC_UNKNOWN && !p->cancellable);
 	sim_driver.cancel(kit_connection(k), token);
 	assert_int_equal(kit_result(k, token)->failure.error, VIREO_OK);
@@ -329,7 +246,7 @@ static void test_foreign(void **state)
 	uint64_t token, theirs;
 
 	kit_until_hello(k);
-	steps(k, "{'do': 'operations', 'operations': {'Domain.Save': {" HOUR "}}}");
+	house_steps(k, "{'do': 'operations', 'operations': {'Domain.Save': {" HOUR "}}}");
 	token = kit_begin(k, kit_request(k, OP_DOMAIN_SAVE, "vm-0", "/s"));
 	kit_until(k, has_progress, &token);
 	other = kit_open("sim:///1?running=1&world=shared");
@@ -363,7 +280,7 @@ static void test_somebody_else(void **state)
 		{"fail", VIREO_OPERATION_FAILED},
 		{"vanish", VIREO_OUTCOME_UNKNOWN},
 	};
-	struct sim_kit *k = open_house("{" ONE_DOMAIN "}");
+	struct sim_kit *k = house_open("{" ONE_DOMAIN "}");
 	const struct foreign *f;
 	uint64_t token;
 
@@ -371,16 +288,16 @@ static void test_somebody_else(void **state)
 		_cleanup_(freep) char *end = NULL;
 
 		kit_clear(k);
-		steps(k, "{'do': 'begin', 'domain': 'd', 'operation': 'Domain.Dump', 'text': '/c'}");
+		house_steps(k, "{'do': 'begin', 'domain': 'd', 'operation': 'Domain.Dump', 'text': '/c'}");
 		f = until_foreign(k, false);
 		token = f->token;
 		assert_int_equal(f->operation, OP_DOMAIN_DUMP);
 		assert_true(asprintf(&end, "{'do': 'end', 'domain': 'd', 'operation': 'Domain.Dump', 'how': '%s'}", ends[i].how) > 0);
-		steps(k, end);
+		house_steps(k, end);
 		f = until_foreign(k, true);
 		assert_true(f->token == token);
 		assert_int_equal(f->failure.error, ends[i].error);
-		steps(k, "{'do': 'wait-idle'}");
+		house_steps(k, "{'do': 'wait-idle'}");
 		kit_assert_listed_truth(k);
 	}
 	/* a copy, completed by us */
@@ -399,26 +316,26 @@ static void test_somebody_else(void **state)
 	assert_int_equal(until_foreign(k, true)->failure.error, VIREO_OK);
 	/* what cannot be cancelled goes on; what is not known is nobody's */
 	kit_clear(k);
-	steps(k, "{'do': 'begin', 'domain': 'd', 'operation': 'Domain.Save', 'text': '/s', 'cancellable': false}");
+	house_steps(k, "{'do': 'begin', 'domain': 'd', 'operation': 'Domain.Save', 'text': '/s', 'cancellable': false}");
 	token = until_foreign(k, false)->token;
 	sim_driver.cancel(kit_connection(k), token);
 	sim_driver.cancel(kit_connection(k), FOREIGN_TOKEN | 4711);
 	sim_driver.complete(kit_connection(k), token);
-	steps(k, "{'do': 'end', 'domain': 'd'}");
+	house_steps(k, "{'do': 'end', 'domain': 'd'}");
 	assert_int_equal(until_foreign(k, true)->failure.error, VIREO_OK);
-	assert_string_equal(try_steps(k, "{'do': 'end', 'domain': 'd'}"), "NotFound");
+	assert_string_equal(house_try(k, "{'do': 'end', 'domain': 'd'}"), "NotFound");
 	kit_close(k);
 }
 
 /* Who began it loses the connection: it goes on, and is found again. */
 static void test_found_again(void **state)
 {
-	struct sim_kit *k = open_house("{" ONE_DOMAIN ", 'operations': {'Domain.Save': {" HOUR "}}}");
+	struct sim_kit *k = house_open("{" ONE_DOMAIN ", 'operations': {'Domain.Save': {" HOUR "}}}");
 	const struct foreign *f;
 	uint64_t token = begin(k, OP_DOMAIN_SAVE, "/s", NULL, NULL);
 
 	kit_until(k, has_progress, &token);
-	steps(k, "{'do': 'disconnect'}");
+	house_steps(k, "{'do': 'disconnect'}");
 	kit_until_goodbye(k);
 	kit_reconnect(k);
 	kit_until_hello(k);
@@ -426,173 +343,9 @@ static void test_found_again(void **state)
 	assert_int_equal(f->operation, OP_DOMAIN_SAVE);
 	token = f->token;
 	kit_until(k, has_progress, &token);
-	steps(k, "{'do': 'end', 'domain': 'd'}");
+	house_steps(k, "{'do': 'end', 'domain': 'd'}");
 	assert_int_equal(until_foreign(k, true)->failure.error, VIREO_OK);
 	kit_assert_listed_truth(k);
-	kit_close(k);
-}
-
-/* ---- migration ------------------------------------------------------------------------------------------------------- */
-
-struct pair {
-	struct sim_kit *here, *there;
-	const char *uri;
-};
-
-static void open_pair(struct pair *p, const char *options)
-{
-	_cleanup_(freep) char *rules = NULL;
-
-	p->here = open_house("{" ONE_DOMAIN "}");
-	p->uri = "sim:///empty?world=far";
-	p->there = kit_open(p->uri);
-	kit_until_hello(p->there);
-	kit_clear(p->there);
-	if (options) {
-		assert_true(asprintf(&rules, "{'do': 'operations', 'operations': {'Domain.Migrate': {%s}}}", options) > 0);
-		steps(p->here, rules);
-	}
-}
-
-static void close_pair(struct pair *p)
-{
-	kit_close(p->there);
-	kit_close(p->here);
-	sim_shutdown(10 * USEC_PER_SEC);
-}
-
-static const struct result *migrate(struct pair *p, const char *options)
-{
-	kit_clear(p->here);
-	kit_clear(p->there);
-
-	const struct result *r = kit_result(p->here, begin(p->here, OP_DOMAIN_MIGRATE, p->uri, NULL, options));
-
-	steps(p->here, "{'do': 'wait-jobs'}");
-	kit_settle(p->here);
-	kit_settle(p->there);
-	return r;
-}
-
-static void test_migrate(void **state)
-{
-	static const struct {
-		const char *options, *here, *there;
-	} ways[] = {
-		{NULL, "MigrationIteration Suspended(migrated) Stopped(migrated) JobCompleted look[shutoff]! ok",
-		 "Started(migrated) Resumed(migrated)"},
-		{"{'live': true, 'persistent': true}",
-		 "MigrationIteration Suspended(migrated) Stopped(migrated) JobCompleted look[shutoff]! ok",
-		 "Started(migrated) Defined(added) Resumed(migrated)"},
-		{"{'undefine-source': true, 'persistent': true}",
-		 "MigrationIteration Suspended(migrated) Stopped(migrated) JobCompleted look[gone]! ok",
-		 "Started(migrated) Defined(added) Resumed(migrated)"},
-		{"{'paused': true}", "MigrationIteration Suspended(migrated) Stopped(migrated) JobCompleted look[shutoff]! ok",
-		 "Started(migrated) Suspended(paused)"},
-		{"{'name': 'other'}", "MigrationIteration Suspended(migrated) Stopped(migrated) JobCompleted look[shutoff]! ok",
-		 "Started(migrated) Resumed(migrated)"},
-	};
-
-	for (size_t i = 0; i < ELEMENTS(ways); i++) {
-		struct pair p;
-
-		open_pair(&p, NULL);
-		migrate(&p, ways[i].options);
-		expect_story(p.here, ways[i].options, ways[i].here);
-		expect_story(p.there, ways[i].options, ways[i].there);
-		kit_assert_listed_truth(p.here);
-		kit_assert_listed_truth(p.there);
-		assert_false(sd_id128_is_null(kit_uuid(p.there, KIND_DOMAIN, i == 4 ? "other" : "d")));
-		close_pair(&p);
-	}
-}
-
-static void test_postcopy(void **state)
-{
-	struct pair p;
-
-	open_pair(&p, "'duration': 60, 'progress': 10");
-	migrate(&p, "{'postcopy': true}");
-	expect_story(p.here, "here", "MigrationIteration MigrationIteration Suspended(migrated) Suspended(postcopy) "
-				     "Stopped(migrated) JobCompleted look[shutoff]! ok");
-	expect_story(p.there, "there", "Started(migrated) Resumed(postcopy) Resumed(migrated)");
-	close_pair(&p);
-}
-
-static void test_offline(void **state)
-{
-	struct pair p;
-
-	open_pair(&p, NULL);
-	steps(p.here, "[{'do': 'destroy', 'domain': 'd'}, {'do': 'wait-idle'}]");
-	migrate(&p, "{'offline': true, 'undefine-source': true}");
-	/* gone without a word */
-	expect_story(p.here, "here", "look[gone]! ok");
-	expect_story(p.there, "there", "Defined(added)");
-	kit_assert_listed_truth(p.here);
-	close_pair(&p);
-}
-
-static void test_migrate_fails(void **state)
-{
-	const struct result *r;
-	struct pair p;
-
-	/* the name is taken there */
-	open_pair(&p, NULL);
-	steps(p.there, "{'do': 'add', 'domain': {'name': 'd'}, 'silent': true}");
-	r = migrate(&p, NULL);
-	assert_int_equal(r->failure.error, VIREO_ALREADY_EXISTS);
-	expect_story(p.here, "here", "look[running]! error:AlreadyExists");
-	expect_story(p.there, "there", "");
-	close_pair(&p);
-	/* its disk is missing there */
-	open_pair(&p, NULL);
-	steps(p.there, "{'do': 'missing', 'path': '/var/lib/sim/images'}");
-	r = migrate(&p, NULL);
-	assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
-	assert_non_null(strstr(r->failure.message, "/var/lib/sim/images"));
-	close_pair(&p);
-	/* it has arrived, and then the other side forgets it: it goes on here */
-	open_pair(&p, "'duration': 300, 'progress': 10");
-	kit_clear(p.here);
-	kit_clear(p.there);
-	uint64_t token = begin(p.here, OP_DOMAIN_MIGRATE, p.uri, NULL, NULL);
-
-	kit_until(p.here, has_moved, &token);
-	steps(p.there, "{'do': 'kill', 'domain': 'd'}");
-	r = kit_result(p.here, token);
-	assert_int_equal(r->failure.error, VIREO_NOT_FOUND);
-	expect_story(p.here, "here",
-		     "MigrationIteration MigrationIteration Suspended(migrated) Resumed(migrated) look[running]! error:NotFound");
-	close_pair(&p);
-	/* cancelled: it is gone there */
-	open_pair(&p, HOUR);
-	kit_clear(p.there);
-	token = begin(p.here, OP_DOMAIN_MIGRATE, p.uri, NULL, NULL);
-	kit_until(p.here, has_moved, &token);
-	/* it may be paused meanwhile, and nothing else */
-	kit_operate(p.here, OP_DOMAIN_SUSPEND, "d", NULL);
-	expect_story(p.here, "suspend", "Suspended(paused) look[paused]! ok");
-	kit_operate(p.here, OP_DOMAIN_RESUME, "d", NULL);
-	expect_story(p.here, "resume", "look[paused]! error:Busy");
-	sim_driver.cancel(kit_connection(p.here), token);
-	assert_int_equal(kit_result(p.here, token)->failure.error, VIREO_CANCELLED);
-	kit_settle(p.there);
-	expect_story(p.there, "there", "Started(migrated) Stopped(failed)");
-	assert_true(sd_id128_is_null(kit_uuid(p.there, KIND_DOMAIN, "d")));
-	close_pair(&p);
-}
-
-static void test_migrate_to_itself(void **state)
-{
-	struct sim_kit *k = kit_open("sim:///1?running=1&world=alone");
-	const struct result *r;
-
-	kit_until_hello(k);
-	r = kit_operate(k, OP_DOMAIN_MIGRATE, "vm-0", "sim:///1?running=1&world=alone");
-	assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
-	assert_non_null(strstr(r->failure.message, "this very hypervisor"));
 	kit_close(k);
 }
 
@@ -602,13 +355,11 @@ static void test_migrate_to_itself(void **state)
 static void test_close_in_the_middle(void **state)
 {
 	for (size_t i = 0; i < ELEMENTS(lasting); i++) {
-		_cleanup_(freep) char *scenario = NULL;
 		struct sim_kit *k;
 
-		assert_true(asprintf(&scenario, "{" ONE_DOMAIN ", 'operations': {'%s': {" HOUR "}}}", lasting[i].name) > 0);
-		k = open_house(scenario);
+		k = open_ruled(lasting[i].name, HOUR);
 		begin(k, lasting[i].operation, lasting[i].text, lasting[i].text2, lasting[i].options);
-		steps(k, "{'do': 'wait', 'ms': 5}");
+		house_steps(k, "{'do': 'wait', 'ms': 5}");
 		kit_close(k);
 		assert_int_equal(sim_shutdown(20 * USEC_PER_SEC), 0);
 	}
@@ -644,7 +395,7 @@ static void test_storm(void **state)
 	};
 	const char *given = getenv("SIM_SEED");
 	unsigned seed = given ? (unsigned)atoi(given) : (unsigned)getpid();
-	struct sim_kit *k = open_house(
+	struct sim_kit *k = house_open(
 		"{'domains': [{'name': 'd-%', 'count': 8, 'share-active': 1}], 'operations': {"
 		"'Domain.Save': {'duration': 5, 'progress': 1}, 'Domain.Dump': {'duration': 3, 'progress': 1, 'fail': 0.3, 'fail-at': 0.5},"
 		"'Domain.BlockCopy': {'duration': 4, 'progress': 1}, 'Domain.BlockPull': {'duration': 8, 'progress': 2},"
@@ -714,7 +465,7 @@ static void test_storm(void **state)
 					fail_msg("progress of %llu after its end", (unsigned long long)kit_report(k, i)->result.token);
 	for (size_t i = 0; i < n_foreign; i++)
 		sim_driver.cancel(kit_connection(k), foreign[i]);
-	steps(k, "[{'do': 'wait-jobs'}, {'do': 'wait-guests'}, {'do': 'wait-idle'}]");
+	house_steps(k, "[{'do': 'wait-jobs'}, {'do': 'wait-guests'}, {'do': 'wait-idle'}]");
 	kit_assert_listed_truth(k);
 	kit_close(k);
 }
@@ -725,8 +476,6 @@ int main(void)
 		cmocka_unit_test(test_cancel_halfway), cmocka_unit_test(test_fail_halfway), cmocka_unit_test(test_stopped),
 		cmocka_unit_test(test_ready),	       cmocka_unit_test(test_bandwidth),    cmocka_unit_test(test_unbounded),
 		cmocka_unit_test(test_foreign),	       cmocka_unit_test(test_somebody_else), cmocka_unit_test(test_found_again),
-		cmocka_unit_test(test_migrate),	       cmocka_unit_test(test_postcopy),	    cmocka_unit_test(test_offline),
-		cmocka_unit_test(test_migrate_fails),  cmocka_unit_test(test_migrate_to_itself),
 		cmocka_unit_test(test_close_in_the_middle), cmocka_unit_test(test_storm),
 	};
 

@@ -9,88 +9,11 @@
 #include <cmocka.h>
 
 #include "drivers/sim/job.h"
-#include "drivers/sim/json.h"
 #include "drivers/sim/sim-driver.h"
-#include "drivers/sim/step.h"
-#include "sim-kit.h"
+#include "sim-house.h"
 #include "util/log.h"
 
 /* Every method that changes something, on the simulated hypervisor: what is reported, what has become of it, what is refused. */
-
-static char *quoted(const char *s)
-{
-	char *copy = strdup(s);
-
-	for (char *p = copy; *p; p++)
-		if (*p == '\'')
-			*p = '"';
-	return copy;
-}
-
-static struct sim_kit *open_house(const char *scenario)
-{
-	_cleanup_(freep) char *text = quoted(scenario);
-	struct sim_kit *k = kit_open_scenario(text);
-
-	kit_until_hello(k);
-	kit_clear(k);
-	return k;
-}
-
-static void steps(struct sim_kit *k, const char *what)
-{
-	_cleanup_(freep) char *text = quoted(what);
-	const char *error = kit_steps(k, text);
-
-	if (*error)
-		fail_msg("%s: %s", text, error);
-}
-
-static struct request *request(struct sim_kit *k, enum operation op, const char *name, const char *text, const char *text2,
-			       uint64_t number, const char *options)
-{
-	struct request *r = kit_request(k, op, name, text);
-
-	r->text2 = text2 ? strdup(text2) : NULL;
-	r->number = number;
-	if (options) {
-		_cleanup_(freep) char *json = quoted(options);
-		struct json_object *j = NULL;
-
-		assert_int_equal(sim_json_parse(json, strlen(json), "options", &j, NULL), 0);
-		r->options = sim_step_details(j);
-		json_object_put(j);
-	}
-	return r;
-}
-
-/* What was reported, without progress and BlockJob, which come at any time, and without the looks of the causes. */
-static char *story(struct sim_kit *k)
-{
-	_cleanup_(freep) char *trace = strdup(kit_trace(k));
-	char *save = NULL, *out = calloc(strlen(trace) + 2, 1);
-
-	for (char *word = strtok_r(trace, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-		char *at = strncmp(word, "look", 4) == 0 ? NULL : strchr(word, '[');
-
-		if (strcmp(word, "progress") == 0 || strncmp(word, "BlockJob", 8) == 0 || strncmp(word, "JobCompleted", 12) == 0 ||
-		    strncmp(word, "MigrationIteration", 18) == 0)
-			continue;
-		if (at)
-			*at = '\0';
-		strcat(out, *out ? " " : "");
-		strcat(out, word);
-	}
-	return out;
-}
-
-static void expect_story(struct sim_kit *k, const char *what, const char *expected)
-{
-	_cleanup_(freep) char *got = story(k);
-
-	if (strcmp(got, expected) != 0)
-		fail_msg("%s\nexpected: %s\ngot:      %s", what, expected, kit_trace(k));
-}
 
 /* ---- the table ------------------------------------------------------------------------------------------------------- */
 
@@ -269,18 +192,18 @@ static void test_rows(void **state)
 		kit_world(k)->guest_delay = 3600 * USEC_PER_SEC;
 		pthread_mutex_unlock(&kit_world(k)->lock);
 		if (rows[i].before)
-			steps(k, rows[i].before);
+			house_steps(k, rows[i].before);
 		kit_settle(k);
 		kit_clear(k);
 		assert_true(asprintf(&what, "row %zu: %s %s %s with %s", i, operation_table[rows[i].operation].method,
 				     rows[i].text ? rows[i].text : "", rows[i].options ? rows[i].options : "", rows[i].scenario) > 0);
-		r = kit_operate_request(k, request(k, rows[i].operation, made ? NULL : "d", rows[i].text, rows[i].text2,
+		r = kit_operate_request(k, house_request(k, rows[i].operation, made ? NULL : "d", rows[i].text, rows[i].text2,
 						   rows[i].number, rows[i].options));
-		expect_story(k, what, rows[i].story);
+		house_expect(k, what, rows[i].story, true);
 		if (rows[i].says && (!r->failure.message || !strstr(r->failure.message, rows[i].says)))
 			fail_msg("%s: '%s' should say '%s'", what, r->failure.message, rows[i].says);
 		/* whatever was refused has left nothing that listing would not find */
-		steps(k, "{'do': 'wait-jobs'}");
+		house_steps(k, "{'do': 'wait-jobs'}");
 		kit_assert_listed_truth(k);
 		kit_close(k);
 	}
@@ -289,7 +212,7 @@ static void test_rows(void **state)
 /* Every operation of the contract is there, and announced. */
 static void test_supported(void **state)
 {
-	struct sim_kit *k = open_house("{}");
+	struct sim_kit *k = house_open("{}");
 
 	for (enum operation op = OP_NONE + 1; op < OP_MAX; op++) {
 		_cleanup_(freep) char *name = NULL;
@@ -310,7 +233,7 @@ static const struct result *operate(struct sim_kit *k, enum operation op, const 
 				    const char *options)
 {
 	kit_clear(k);
-	return kit_operate_request(k, request(k, op, name, text, text2, 0, options));
+	return kit_operate_request(k, house_request(k, op, name, text, text2, 0, options));
 }
 
 static char *xml_of(struct sim_kit *k, const char *name, const char *options)
@@ -331,44 +254,44 @@ static void expect_xml(struct sim_kit *k, const char *options, const char *has, 
 
 static void test_save_restore(void **state)
 {
-	struct sim_kit *k = open_house(RUNNING);
+	struct sim_kit *k = house_open(RUNNING);
 
 	operate(k, OP_DOMAIN_SAVE, "d", "/s", NULL, NULL);
 	operate(k, OP_RESTORE_DOMAIN, NULL, "/s", NULL, NULL);
-	expect_story(k, "restore", "Started(restored) Resumed(from-snapshot) look[running]! ok");
+	house_expect(k, "restore", "Started(restored) Resumed(from-snapshot) look[running]! ok", true);
 	/* it is there already */
 	operate(k, OP_RESTORE_DOMAIN, NULL, "/s", NULL, NULL);
-	expect_story(k, "restore what runs", "error:InvalidState");
+	house_expect(k, "restore what runs", "error:InvalidState", true);
 	/* the file stays, and the domain need not */
 	operate(k, OP_DOMAIN_DESTROY, "d", NULL, NULL, NULL);
 	operate(k, OP_DOMAIN_UNDEFINE, "d", NULL, NULL, NULL);
 	operate(k, OP_RESTORE_DOMAIN, NULL, "/s", NULL, "{'paused': true}");
-	expect_story(k, "restore paused", "Started(restored) Suspended(restored) look[paused]! ok");
+	house_expect(k, "restore paused", "Started(restored) Suspended(restored) look[paused]! ok", true);
 	operate(k, OP_DOMAIN_DESTROY, "d", NULL, NULL, NULL);
 	/* its name is somebody else's now */
-	steps(k, "[{'do': 'add', 'domain': {'name': 'd'}}, {'do': 'wait-idle'}]");
+	house_steps(k, "[{'do': 'add', 'domain': {'name': 'd'}}, {'do': 'wait-idle'}]");
 	operate(k, OP_RESTORE_DOMAIN, NULL, "/s", NULL, NULL);
-	expect_story(k, "restore beside a namesake", "error:AlreadyExists");
-	steps(k, "{'do': 'undefine', 'domain': 'd'}");
+	house_expect(k, "restore beside a namesake", "error:AlreadyExists", true);
+	house_steps(k, "{'do': 'undefine', 'domain': 'd'}");
 	kit_close(k);
 
 	/* saved paused, it is paused again, unless it is to run; managed likewise */
-	k = open_house(PAUSED);
+	k = house_open(PAUSED);
 	operate(k, OP_DOMAIN_SAVE, "d", "/s", NULL, NULL);
 	operate(k, OP_RESTORE_DOMAIN, NULL, "/s", NULL, NULL);
-	expect_story(k, "restore what was paused", "Started(restored) Suspended(restored) look[paused]! ok");
+	house_expect(k, "restore what was paused", "Started(restored) Suspended(restored) look[paused]! ok", true);
 	operate(k, OP_DOMAIN_MANAGED_SAVE, "d", NULL, NULL, "{'running': true}");
 	operate(k, OP_DOMAIN_START, "d", NULL, NULL, NULL);
-	expect_story(k, "start from a managed save", "Started(restored) Resumed(from-snapshot) look[running]! ok");
+	house_expect(k, "start from a managed save", "Started(restored) Resumed(from-snapshot) look[running]! ok", true);
 	operate(k, OP_DOMAIN_MANAGED_SAVE, "d", NULL, NULL, "{'paused': true}");
 	operate(k, OP_DOMAIN_START, "d", NULL, NULL, NULL);
-	expect_story(k, "start from a managed save, paused", "Started(restored) Suspended(restored) look[paused]! ok");
+	house_expect(k, "start from a managed save, paused", "Started(restored) Suspended(restored) look[paused]! ok", true);
 	kit_close(k);
 }
 
 static void test_configuration(void **state)
 {
-	struct sim_kit *k = open_house(RUNNING);
+	struct sim_kit *k = house_open(RUNNING);
 
 	/* the run, the configuration, or both */
 	operate(k, OP_DOMAIN_ATTACH_DEVICE, "d", DISK("/x", "vdb"), NULL, NULL);
@@ -383,35 +306,35 @@ static void test_configuration(void **state)
 	expect_xml(k, "{'inactive': true}", "/z", true);
 	/* the guest lets it go a moment later */
 	operate(k, OP_DOMAIN_DETACH_DEVICE, "d", DISK("/x", "vdb"), NULL, NULL);
-	steps(k, "[{'do': 'wait-guests'}, {'do': 'wait-idle'}]");
+	house_steps(k, "[{'do': 'wait-guests'}, {'do': 'wait-idle'}]");
 	kit_settle(k);
 	assert_non_null(strstr(kit_trace(k), "DeviceRemoved"));
 	expect_xml(k, NULL, "/x", false);
 	/* both, or none of them: the run has it, the configuration does not */
 	operate(k, OP_DOMAIN_DETACH_DEVICE, "d", DISK("/y", "vdc"), NULL, "{'config': true}");
 	operate(k, OP_DOMAIN_DETACH_DEVICE, "d", DISK("/y", "vdc"), NULL, "{'live': true, 'config': true}");
-	expect_story(k, "detach from both", "look[running]! error:NotFound");
-	steps(k, "[{'do': 'wait-guests'}, {'do': 'wait-idle'}]");
+	house_expect(k, "detach from both", "look[running]! error:NotFound", true);
+	house_steps(k, "[{'do': 'wait-guests'}, {'do': 'wait-idle'}]");
 	expect_xml(k, NULL, "/y", true);
 
 	kit_clear(k);
-	kit_operate_request(k, request(k, OP_DOMAIN_SET_VCPUS, "d", NULL, NULL, 3, "{'config': true}"));
+	kit_operate_request(k, house_request(k, OP_DOMAIN_SET_VCPUS, "d", NULL, NULL, 3, "{'config': true}"));
 	expect_xml(k, "{'inactive': true}", "current=\"3\">4</vcpu>", true);
 	expect_xml(k, NULL, "current=\"3\"", false);
 	kit_clear(k);
-	kit_operate_request(k, request(k, OP_DOMAIN_SET_MEMORY, "d", NULL, NULL, 64 << 20, "{'config': true}"));
+	kit_operate_request(k, house_request(k, OP_DOMAIN_SET_MEMORY, "d", NULL, NULL, 64 << 20, "{'config': true}"));
 	expect_xml(k, "{'inactive': true}", "65536</currentMemory>", true);
 	kit_close(k);
 }
 
 static void test_layers(void **state)
 {
-	struct sim_kit *k = open_house(RUNNING);
+	struct sim_kit *k = house_open(RUNNING);
 
-	steps(k, "[{" KEYS "'/2'}, {" KEYS "'/3'}, {" KEYS "'/4'}]");
+	house_steps(k, "[{" KEYS "'/2'}, {" KEYS "'/3'}, {" KEYS "'/4'}]");
 	/* 4 on 3 on 2 on the first: the middle is committed into the one below */
 	operate(k, OP_DOMAIN_BLOCK_COMMIT, "d", "vda", NULL, "{'top': '/3', 'shallow': true}");
-	expect_story(k, "commit", "look[running]! ok");
+	house_expect(k, "commit", "look[running]! ok", true);
 	expect_xml(k, NULL, "/3", false);
 	expect_xml(k, NULL, "/2", true);
 	/* and pulled up */
@@ -423,7 +346,7 @@ static void test_layers(void **state)
 	expect_xml(k, NULL, "/5", true);
 	expect_xml(k, "{'inactive': true}", "/5", true);
 	/* the top: it has to be switched over */
-	steps(k, "{" KEYS "'/6'}");
+	house_steps(k, "{" KEYS "'/6'}");
 	operate(k, OP_DOMAIN_BLOCK_COMMIT, "d", "vda", NULL, "{'pivot': true}");
 	expect_xml(k, NULL, "/6", false);
 	expect_xml(k, NULL, "/5", true);
@@ -455,7 +378,7 @@ static char *pattern(size_t n, unsigned seed)
 
 static const struct result *transfer(struct sim_kit *k, enum operation op, const char *volume, int fd, const char *options)
 {
-	struct request *r = request(k, op, "p", volume, NULL, 0, options);
+	struct request *r = house_request(k, op, "p", volume, NULL, 0, options);
 
 	r->fd = dup(fd);
 	kit_clear(k);
@@ -472,7 +395,7 @@ static void expect_file(int fd, const char *data, size_t n)
 
 static void test_transfers(void **state)
 {
-	struct sim_kit *k = open_house("{'pools': [{'name': 'p', 'active': true, 'volumes': [{'name': 'v', 'capacity': 4194304}]}]}");
+	struct sim_kit *k = house_open("{'pools': [{'name': 'p', 'active': true, 'volumes': [{'name': 'v', 'capacity': 4194304}]}]}");
 	_cleanup_(freep) char *data = pattern(4 * MIB, 1);
 	int in = temporary_file(), out = temporary_file();
 	const struct result *r;
@@ -513,7 +436,7 @@ static void test_transfers(void **state)
 	lseek(in, 0, SEEK_SET);
 	r = transfer(k, OP_POOL_UPLOAD_VOLUME, "v", in, "{'length': 4194305}");
 	assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
-	steps(k, NO_SPACE);
+	house_steps(k, NO_SPACE);
 	lseek(in, 0, SEEK_SET);
 	r = transfer(k, OP_POOL_UPLOAD_VOLUME, "v", in, NULL);
 	assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
@@ -525,7 +448,7 @@ static void test_transfers(void **state)
 
 static void test_holes(void **state)
 {
-	struct sim_kit *k = open_house("{'pools': [{'name': 'p', 'active': true, 'volumes': [{'name': 'v', 'capacity': 1099511627776}]}]}");
+	struct sim_kit *k = house_open("{'pools': [{'name': 'p', 'active': true, 'volumes': [{'name': 'v', 'capacity': 1099511627776}]}]}");
 	int in = temporary_file(), out = temporary_file();
 	_cleanup_(freep) char *data = pattern(MIB, 7), *got = malloc(MIB);
 	const struct result *r;
@@ -557,10 +480,10 @@ static bool has_progress(struct sim_kit *k, void *data)
 /* A client that never reads, and one that never writes. */
 static void test_cancelled_transfers(void **state)
 {
-	struct sim_kit *k = open_house("{'pools': [{'name': 'p', 'active': true, 'volumes': [{'name': 'v', 'capacity': 4194304}]}]}");
+	struct sim_kit *k = house_open("{'pools': [{'name': 'p', 'active': true, 'volumes': [{'name': 'v', 'capacity': 4194304}]}]}");
 
 	for (int i = 0; i < 2; i++) {
-		struct request *r = request(k, i ? OP_POOL_UPLOAD_VOLUME : OP_POOL_DOWNLOAD_VOLUME, "p", "v", NULL, 0, NULL);
+		struct request *r = house_request(k, i ? OP_POOL_UPLOAD_VOLUME : OP_POOL_DOWNLOAD_VOLUME, "p", "v", NULL, 0, NULL);
 		int ends[2];
 		uint64_t token;
 
@@ -575,7 +498,7 @@ static void test_cancelled_transfers(void **state)
 		close(ends[1]);
 	}
 	/* the other end has gone */
-	struct request *r = request(k, OP_POOL_DOWNLOAD_VOLUME, "p", "v", NULL, 0, NULL);
+	struct request *r = house_request(k, OP_POOL_DOWNLOAD_VOLUME, "p", "v", NULL, 0, NULL);
 	int ends[2];
 
 	assert_int_equal(pipe(ends), 0);
