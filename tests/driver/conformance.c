@@ -210,6 +210,57 @@ static void test_rename(void **state)
 	rig_free(&r);
 }
 
+/* To a file and back, where it can be done. What nobody asked for is cancelled and completed without a word. */
+static void test_save(void **state)
+{
+	char folder[] = "/tmp/vireo-conformance-XXXXXX", path[64];
+	static struct rig r;
+	struct rig_result *k;
+	struct rig_object *o;
+	sd_id128_t uuid;
+
+	rig_open(&r, uri);
+	rig_until_hello(&r);
+	if (!rig_supports(&r, "Domain.Save") || !rig_supports(&r, "Connection.RestoreDomain") ||
+	    !rig_supports(&r, "Connection.DefineDomain")) {
+		print_message("nothing can be saved here\n");
+		rig_free(&r);
+		return;
+	}
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/saved", folder);
+	rig_list(&r);
+	uuid = define(&r, "keepsake");
+	o = domain(&r, uuid);
+	rig_do(&r, OP_DOMAIN_SAVE, KIND_DOMAIN, uuid, path, VIREO_INVALID_STATE);
+	rig_do(&r, OP_DOMAIN_START, KIND_DOMAIN, uuid, NULL, VIREO_OK);
+	rig_do(&r, OP_DOMAIN_SAVE, KIND_DOMAIN, uuid, "keepsake", VIREO_INVALID_ARGS);
+	rig_do(&r, OP_RESTORE_DOMAIN, KIND_CONNECTION, SD_ID128_NULL, "keepsake", VIREO_INVALID_ARGS);
+	assert_true(o->seen->active);
+	rig_do(&r, OP_DOMAIN_SAVE, KIND_DOMAIN, uuid, path, VIREO_OK);
+	assert_true(o->look == LOOK_SEEN && !o->seen->active && o->seen->persistent);
+	/* answered already, or never asked */
+	if (r.driver->cancel) {
+		r.driver->cancel(r.connection, r.last_token);
+		r.driver->cancel(r.connection, UINT64_C(1) << 40);
+		r.driver->cancel(r.connection, FOREIGN_TOKEN | 4711);
+	}
+	if (r.driver->complete) {
+		r.driver->complete(r.connection, r.last_token);
+		r.driver->complete(r.connection, FOREIGN_TOKEN | 4711);
+	}
+	k = rig_do(&r, OP_RESTORE_DOMAIN, KIND_CONNECTION, SD_ID128_NULL, path, VIREO_OK);
+	assert_int_equal(k->kind, KIND_DOMAIN);
+	assert_true(sd_id128_equal(k->uuid, uuid));
+	assert_true(o->seen->active && o->seen->state == DOMAIN_RUNNING);
+	rig_do(&r, OP_DOMAIN_DESTROY, KIND_DOMAIN, uuid, NULL, VIREO_OK);
+	rig_do(&r, OP_DOMAIN_UNDEFINE, KIND_DOMAIN, uuid, NULL, VIREO_OK);
+	assert_int_equal(o->look, LOOK_GONE);
+	unlink(path);
+	rmdir(folder);
+	rig_free(&r);
+}
+
 static void test_bad_input(void **state)
 {
 	static const char *const bad[] = {
@@ -411,6 +462,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_teardown(test_list, rig_teardown),		cmocka_unit_test_teardown(test_overlapping_lists, rig_teardown),
 		cmocka_unit_test_teardown(test_look_at_nothing, rig_teardown), cmocka_unit_test_teardown(test_domain, rig_teardown),
 		cmocka_unit_test_teardown(test_rename, rig_teardown),		cmocka_unit_test_teardown(test_bad_input, rig_teardown),
+		cmocka_unit_test_teardown(test_save, rig_teardown),
 		cmocka_unit_test_teardown(test_others, rig_teardown),		cmocka_unit_test_teardown(test_storm, rig_teardown),
 		cmocka_unit_test_teardown(test_close_in_storm, rig_teardown),
 	};

@@ -267,6 +267,46 @@ static void keep_result(struct rig *r, struct result *o)
 	k->n_volumes = o->n_volumes;
 }
 
+/* Only of what runs: asked for and not answered yet; begun by others and not ended. */
+static void judge_progress(struct rig *r, const struct progress *p)
+{
+	struct rig_foreign *f = NULL;
+	struct rig_result *k = NULL;
+
+	assert_true(p->percent <= 100);
+	assert_true(p->total == 0 || p->done <= p->total);
+	if (p->token & FOREIGN_TOKEN) {
+		HASH_FIND(hh, r->foreign, &p->token, sizeof(p->token), f);
+		assert_true(f && !f->ended);
+		return;
+	}
+	assert_true(p->token > 0 && p->token <= r->last_token);
+	HASH_FIND(hh, r->results, &p->token, sizeof(p->token), k);
+	if (k)
+		fail_msg("progress of operation %llu after its result", (unsigned long long)p->token);
+}
+
+static void judge_foreign(struct rig *r, const struct foreign *o)
+{
+	struct rig_foreign *f = NULL;
+
+	assert_true(o->token & FOREIGN_TOKEN);
+	HASH_FIND(hh, r->foreign, &o->token, sizeof(o->token), f);
+	if (o->ended) {
+		assert_true(f && !f->ended);
+		assert_true((o->failure.error == VIREO_OK) == (o->failure.message == NULL));
+		f->ended = true;
+		return;
+	}
+	assert_null(f);
+	assert_true(o->operation > OP_NONE && o->operation < OP_MAX && operation_table[o->operation].kind == o->kind);
+	assert_false(sd_id128_is_null(o->uuid));
+	f = calloc(1, sizeof(*f));
+	assert_non_null(f);
+	f->token = o->token;
+	HASH_ADD(hh, r->foreign, token, sizeof(f->token), f);
+}
+
 static void judge_names(char **names)
 {
 	for (char **n = names; n && *n; n++) {
@@ -316,13 +356,13 @@ static void on_item(struct queue_item *item, void *userdata)
 		}
 		break;
 	case REPORT_PROGRESS:
-		assert_true(p->progress.percent <= 100);
+		judge_progress(r, &p->progress);
 		break;
 	case REPORT_RESULT:
 		keep_result(r, &p->result);
 		break;
 	case REPORT_FOREIGN:
-		assert_true(p->foreign.token & FOREIGN_TOKEN);
+		judge_foreign(r, &p->foreign);
 		break;
 	}
 }
@@ -393,6 +433,7 @@ void rig_free(struct rig *r)
 {
 	struct rig_object *o, *next_o;
 	struct rig_result *k, *next_k;
+	struct rig_foreign *f, *next_f;
 
 	rig_close(r);
 	queue_drain(r->queue);
@@ -413,6 +454,10 @@ void rig_free(struct rig *r)
 		failure_clear(&k->failure);
 		free(k->text);
 		free(k);
+	}
+	HASH_ITER(hh, r->foreign, f, next_f) {
+		HASH_DEL(r->foreign, f);
+		free(f);
 	}
 	free_names(r->events);
 	free_names(r->operations);

@@ -43,6 +43,13 @@ struct rig_result {
 	UT_hash_handle hh;
 };
 
+/* A job of somebody else's. */
+struct rig_foreign {
+	uint64_t token;
+	bool ended;
+	UT_hash_handle hh;
+};
+
 struct rig {
 	const struct driver *driver;
 	sd_event *event;
@@ -58,6 +65,7 @@ struct rig {
 	char *goodbye;
 	struct rig_object *objects;
 	struct rig_result *results;
+	struct rig_foreign *foreign;
 	/* The last listing and look asked for. */
 	uint64_t listing;
 	unsigned listed, seen_in_listing;
