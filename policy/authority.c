@@ -43,7 +43,7 @@ struct authority_request {
 	struct authority_detail *details;
 	size_t n_details;
 	enum class class;
-	authority_fn fn;
+	authority_fn fn; /* NULL: nobody waits for it any more; but it counts until polkit has answered */
 	void *userdata;
 	sd_bus_slot *slot;
 	struct timer timer; /* asked: the end of patience; answered: to say so from the loop */
@@ -186,7 +186,8 @@ static void on_answer_now(struct timer *t, void *userdata)
 	authority_request_free(r);
 	sender_drop_if_empty(a, s);
 	ask_waiting(a);
-	fn(answer, fn_userdata);
+	if (fn)
+		fn(answer, fn_userdata);
 }
 
 static void answer_later(struct authority_request *r, enum authority_answer answer)
@@ -214,6 +215,10 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *error)
 
 	r->slot = sd_bus_slot_unref(r->slot);
 	learn_owner(r->authority, m);
+	if (!r->fn) {
+		answer_later(r, AUTHORITY_NOBODY);
+		return 1;
+	}
 	if (sd_bus_message_is_method_error(m, NULL)) {
 		const sd_bus_error *e = sd_bus_message_get_error(m);
 
@@ -244,9 +249,11 @@ static void on_late(struct timer *t, void *userdata)
 {
 	struct authority_request *r = userdata;
 
-	log_warning("polkit did not say in time whether %s may %s", r->sender->name, r->action);
 	r->slot = sd_bus_slot_unref(r->slot);
-	withdraw(r);
+	if (r->fn) {
+		log_warning("polkit did not say in time whether %s may %s", r->sender->name, r->action);
+		withdraw(r);
+	}
 	answer_later(r, AUTHORITY_NOBODY);
 }
 
@@ -391,8 +398,17 @@ void authority_cancel(struct authority_request *r)
 		return;
 	a = r->authority;
 	s = r->sender;
-	if (r->stage == ASKED)
+	if (r->stage == ASKED) {
+		/*
+		 * The bus goes on counting it. Were its place free now, one who asks and goes away, over and over, could use up
+		 * what the bus allows us. polkit answers at once to what it is told to drop.
+		 */
 		withdraw(r);
+		r->fn = NULL;
+		if (r->class == INTERACTIVE)
+			timer_in(a->clock, &r->timer, bounds[AT_ONCE].patience, on_late, r);
+		return;
+	}
 	authority_request_free(r);
 	sender_drop_if_empty(a, s);
 	ask_waiting(a);
@@ -461,7 +477,7 @@ void authority_free(struct authority *a)
 	HASH_ITER(hh, a->senders, s, tmp)
 	{
 		while (s->requests) {
-			if (s->requests->stage == ASKED)
+			if (s->requests->stage == ASKED && s->requests->fn)
 				withdraw(s->requests);
 			authority_request_free(s->requests);
 		}
