@@ -51,7 +51,7 @@ class Client:
         while not self.done:
             lost = owner
             await self.world.bell.until(lambda l=lost: self.world.owner and self.world.owner != l,
-                                        f'{self.name}: a broker, other than {lost}')
+                                        f'{self.name}: a broker, other than {lost}', 180)
             owner = self.open()
             try:
                 await self.live()
