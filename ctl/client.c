@@ -315,7 +315,7 @@ int client_call(struct ctl *c, const char *what, sd_bus_message **ret, const cha
 int client_get_all(struct ctl *c, const char *path, const char *interface, json_object **ret)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-	int r = client_call(c, path, &reply, path, PROPERTIES, "GetAll", "s", interface);
+	int r = client_call(c, strcmp(path, VIREO_ROOT) == 0 ? NULL : path, &reply, path, PROPERTIES, "GetAll", "s", interface);
 
 	if (r != EXIT_OK)
 		return r;

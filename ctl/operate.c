@@ -207,10 +207,14 @@ static int append_argument(struct ctl *c, sd_bus_message *m, char letter, const 
 			error = sd_bus_message_append(m, "s", owned);
 		*ret_xml = TAKE(owned);
 		break;
+	case 'm':
 	case 't':
 		/* as virsh has it, memory without a unit would be KiB; nobody expects that. Bytes, as on the bus */
 		if (!parse_size(text, 1, &number))
 			return usage_error("“%s” is no size; for example 536870912, 512M, 1.5G, 2GB", text);
+		/* memory comes in KiB: who says 1GB does not mean the last byte */
+		if (letter == 'm' && text[strspn(text, "0123456789")] && number <= UINT64_MAX - 1023)
+			number = (number + 1023) / 1024 * 1024;
 		error = sd_bus_message_append(m, "t", number);
 		break;
 	case 'n':

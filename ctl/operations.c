@@ -264,7 +264,7 @@ const struct verb verbs_change[] = {
 	{NULL, "rename", "Ns", "NAME NEW", "Rename an inactive domain", NULL, operate, DOMAIN("Rename", "renamed")},
 	{NULL, "autostart", "N+", "NAME…", "Start domains with the hypervisor", autostart_options, verb_autostart, DOMAIN("SetAutostart", "autostart set")},
 	{NULL, "migrate", "Nu", "NAME URI", "Move a domain to another hypervisor", migrate_options, operate, DOMAIN("Migrate", "migrated")},
-	{NULL, "setmem", "Nt", "NAME SIZE", "Give a domain so much memory", setmem_options, operate, DOMAIN("SetMemory", "memory set")},
+	{NULL, "setmem", "Nm", "NAME SIZE", "Give a domain so much memory", setmem_options, operate, DOMAIN("SetMemory", "memory set")},
 	{NULL, "setvcpus", "Nn", "NAME N", "Give a domain so many virtual CPUs", setvcpus_options, operate, DOMAIN("SetVCPUs", "virtual CPUs set")},
 	{NULL, "attach-device", "Nx", "NAME FILE", "Attach a device described by XML", attach_options, operate, DOMAIN("AttachDevice", "device attached")},
 	{NULL, "detach-device", "Nx", "NAME FILE", "Detach a device described by XML", detach_options, operate, DOMAIN("DetachDevice", "detaching requested")},

@@ -38,6 +38,12 @@ class Domains(support.House):
         self.ctl('save', 'build', '/tmp/x', status=STATE)
         self.ctl('net', 'start', 'default', status=AMBIGUOUS)
 
+    def test_memory_comes_in_kib(self):
+        self.ctl('setmem', 'web', '1GB')
+        self.assertEqual(self.ctl('show', 'web', '-j').json_lines[0]['Memory'], 1000000512)
+        self.assertIn('multiple of 1024', self.ctl('setmem', 'web', '1000000000', status=2).err)
+        self.ctl('setmem', 'web', '2G')
+
     def test_several(self):
         self.assertEqual(self.ctl('suspend', 'web', 'db').lines, ['web: suspended', 'db: suspended'])
         # one that fails stops no other, and its status is the tool's
