@@ -195,7 +195,8 @@ class Long:
 
         self.copy = self.disk.begin('BlockCopy', 'vdb', COPY.format(file=images / f'{number}.qcow2'), transient=True,
                                     bandwidth=6 * MIB)
-        here.libvirtd.write_rate(SLOW // 3)
+        # whoever dies has time to come back
+        here.libvirtd.write_rate(SLOW // 8)
         self.save = self.filled.begin('Save', str(images / f'{number}.save'))
         reader, self._writer = os.pipe()
         self.upload = here.begin(self.pool, 'UploadVolume', 'v', fd=reader, length=64 * MIB)
@@ -271,7 +272,7 @@ def mover_dies(test, here, there):
     g = Guest(here, 'orphan', fill=FILL)
     for p2p in (False, True):
         job = g.begin('Migrate', there.libvirtd.tcp_uri if p2p else there.libvirtd.uri, live=True, unsafe=True, p2p=p2p,
-                      bandwidth=8 * MIB, migrate_uri=f'unix://{here.libvirtd.images}/migration-orphan-{p2p}')
+                      bandwidth=3 * MIB, migrate_uri=f'unix://{here.libvirtd.images}/migration-orphan-{p2p}')
         job.wait_percent(5)
         mark = here.now()
         vireod.kill()
