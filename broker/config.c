@@ -222,7 +222,7 @@ static int on_value(void *userdata, const char *section, const char *name, const
 	struct reader *r = userdata;
 	struct config *c = r->config;
 	static const char time[] = "a time such as 30s, 5min or never", size[] = "a size such as 512M or 2G",
-			  count[] = "a number";
+			  positive[] = "a number of at least 1";
 
 	/* The first mistake is told; inih goes on to the end. */
 	if (r->failure->error)
@@ -254,13 +254,14 @@ static int on_value(void *userdata, const char *section, const char *name, const
 		}
 	} else if (strcmp(section, "history") == 0) {
 		if (strcmp(name, "MaxEvents") == 0)
-			return parse_count(value, &c->broker.history.max_events) ? 1 : bad(r, name, value, count);
+			return parse_count(value, &c->broker.history.max_events) && c->broker.history.max_events > 0
+				       ? 1
+				       : bad(r, name, value, positive);
 		if (strcmp(name, "MaxAge") == 0)
-			return parse_time(value, &c->broker.history.max_age) ? 1 : bad(r, name, value, time);
+			return parse_time(value, &c->broker.history.max_age) && c->broker.history.max_age > 0 ? 1 : bad(r, name, value, time);
 		if (strcmp(name, "MaxBytes") == 0)
-			return parse_size(value, &c->broker.history.max_bytes) ? 1 : bad(r, name, value, size);
+			return parse_size(value, &c->broker.history.max_bytes) && c->broker.history.max_bytes > 0 ? 1 : bad(r, name, value, size);
 	} else if (strcmp(section, "limits") == 0) {
-		static const char positive[] = "a number of at least 1";
 		const struct {
 			const char *name;
 			uint64_t *to;

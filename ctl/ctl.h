@@ -86,7 +86,7 @@ struct operation {
 /*
  * A verb. spec: one letter for each argument: N domain, P pool, W network, C connection, J job or what it works on,
  * V volume of the pool before it, O any object, f file here, h file at the hypervisor, x file with XML, s text,
- * t size, n number, e event, g anything that completes to nothing. After it ? optional, + one or more, * any number.
+ * t size, m size of memory, n number, e event, g anything that completes to nothing. After it ? optional, + one or more, * any number.
  */
 struct verb {
 	const char *group; /* NULL, "pool", "vol", "net" */

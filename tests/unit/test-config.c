@@ -89,6 +89,10 @@ static void mistakes_are_named(void **state)
 		{"[connection a]\nURI=test:///default\n[connection b]\nURI=sim:///demo\n[connection  a]\nURI=sim:///empty\n",
 		 ":5: [connection a] stands twice"},
 		{"[connection a]\nURI=test:///default\nURI=sim:///demo\n", ":3: [connection a] has a second URI"},
+		/* would mean the default, not nothing */
+		{"[history]\nMaxEvents=0\n", ":2: MaxEvents=0 is not understood: expected a number of at least 1"},
+		{"[history]\nMaxAge=0\n", ":2: MaxAge=0 is not understood"},
+		{"[history]\nMaxBytes=0\n", ":2: MaxBytes=0 is not understood"},
 		{"[brocker]\n", ":1: there is no section [brocker]"},
 		{"[view]\n", "[view GROUP]"},
 		{"[broker]\nBroadcast=no\nColour=red\nBroadcast=maybe\n", ":3: section [broker] has no key “Colour”"},
