@@ -224,17 +224,26 @@ static int method_unsubscribe(sd_bus_message *m, void *userdata, sd_bus_error *e
 struct closing {
 	struct held held;
 	const char *connection;
+	bool there; /* when polkit was asked, which was about that one */
 };
+
+/* What the caller may not see is not there to be closed, where it is not broadcast anyway. */
+static struct object *find_connection(struct face *f, const char *path, const struct peer *viewer)
+{
+	struct object *o = broker_find(f->broker, path);
+
+	return o && o->kind == KIND_CONNECTION && rights_sees_object(f->config.private_signals ? viewer : NULL, o) ? o : NULL;
+}
 
 static void closing_go(struct held *h)
 {
 	_cleanup_(failure_clear) struct failure f = {0};
 	struct closing *c = (struct closing *)h;
 	struct broker *b = h->face->broker;
-	struct object *o = broker_find(b, c->connection);
+	struct object *o = c->there ? find_connection(h->face, c->connection, h->viewer) : NULL;
 	int r;
 
-	if (!o || o->kind != KIND_CONNECTION) {
+	if (!o) {
 		held_failf(h, VIREO_NOT_FOUND, "there is no connection %s", c->connection);
 		return;
 	}
@@ -251,6 +260,7 @@ static int method_close(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct face *face = userdata;
 	struct closing *c = held_new(face, m, &closing_ops, sizeof(*c));
+	const struct object *o;
 	int r;
 
 	if (!c)
@@ -260,8 +270,9 @@ static int method_close(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		held_errno(&c->held, r);
 		return 1;
 	}
-	return face_authorize(&c->held, &(struct question){.action = ACTION_CONNECTIONS, .change = true,
-						.object = broker_find(face->broker, c->connection)});
+	o = find_connection(face, c->connection, face->viewer);
+	c->there = o;
+	return face_authorize(&c->held, &(struct question){.action = ACTION_CONNECTIONS, .change = true, .object = o});
 }
 
 const sd_bus_vtable manager_vtable[] = {

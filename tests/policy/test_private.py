@@ -279,6 +279,43 @@ class Private(PolicyCase):
         self.assertEqual(poll.error()[0], f'{ERROR}AccessChanged')
         self.assertEqual(carol.domain(path, 'GetXML').error()[0], 'org.freedesktop.DBus.Error.UnknownObject')
 
+    def test_hidden_things_as_arguments(self):
+        """What is hidden is, as an argument, what does not exist; whatever else this caller may do."""
+        self.rules(view('alice', 'one') + ''.join(allow(f'org.vireo1.{a}', 'alice') for a in (
+            'read-xml', 'control', 'manage', 'storage', 'jobs.cancel', 'connections')) + NO)
+        alice = self.caller(ALICE)
+        epoch, version = alice.manager('GetSnapshot', '(a{sv})', {}).get()[:2]
+        pool = next(p for p, (kind, v) in self.vireod.snapshot()[2].items() if kind == 'StoragePool' and p.startswith(ONE))
+        domain = self.domain(TWO, 'web-1')
+        self.toggle(domain)
+        job = next(p for p, (kind, v) in self.vireod.snapshot()[2].items() if kind == 'Job' and v['Object'].startswith(TWO))
+
+        def answers(top):
+            def paths(key, *values):
+                return {key: GLib.Variant('ao', [v.replace(TWO, top) for v in values])}
+            manager, late = f'{NAME}.Manager', {'timeout': GLib.Variant('t', 1000000)}
+            nobody = job if top == TWO else '/org/vireo1/job/_999999999'
+            some = [paths('connections', TWO), paths('objects', TWO, domain), paths('objects', nobody),
+                    paths('connections', TWO, ONE)]
+            calls = [(MANAGER, manager, method, '(a{sv})', o) for method in ('GetSnapshot', 'Digest', 'Subscribe') for o in some]
+            calls += [(MANAGER, manager, 'GetEvents', '(stuta{sv})', epoch, version, 0, 0, o) for o in some]
+            calls += [(MANAGER, manager, 'Sync', '(a{sv})', {**o, **late}) for o in (some[0], some[3])]
+            calls += [(MANAGER, manager, 'Close', '(o)', path.replace(TWO, top)) for path in (TWO, domain)]
+            calls += [(pool, f'{NAME}.StoragePool', 'CloneVolume', '(ssa{sv})', 'a', 'b',
+                       {'pool': GLib.Variant('o', pool.replace(ONE, top))})]
+            calls += [(domain.replace(TWO, top), f'{NAME}.Domain', method, '(a{sv})', {}) for method in ('Start', 'GetXML')]
+            calls += [(nobody, f'{NAME}.Job', 'Cancel', '(a{sv})', {}), (nobody, f'{NAME}.Job', 'Wait', '(t)', 0)]
+            for call in calls:
+                answer = alice.send(*call).raw()
+                answer.pop('number')
+                # versions go on, which may be seen
+                yield call[2], re.sub(r'uint64 \d+|\b\d{2,}\b', '#', json.dumps(answer).replace(top, 'TOP').replace(nobody, 'JOB'))
+        before = self.vireod.get(TWO, 'Connection', 'State')
+        for (method, hidden), (_, nothing) in zip(answers(TWO), answers('/org/vireo1/connection/zwo')):
+            with self.subTest(method):
+                self.assertEqual(hidden, nothing)
+        self.assertEqual(self.vireod.get(TWO, 'Connection', 'State'), before)
+
     def test_who_listens_in(self):
         """What is sent to one is not for others, by whatever rule they ask for it."""
         self.rules(view('alice', 'one') + NO)
