@@ -108,15 +108,19 @@ static void apply_cause(struct rig_object *k, const struct observation *o)
 		break;
 	case CAUSE_STARTED:
 		k->active = true;
+		k->moved = false;
+		k->arriving = o->reason && strcmp(o->reason, "booted") != 0;
 		break;
 	case CAUSE_STOPPED:
-		k->active = k->paused = false;
+		k->active = k->paused = k->arriving = false;
+		k->moved = o->reason && strcmp(o->reason, "migrated") == 0;
 		break;
 	case CAUSE_SUSPENDED:
 		k->paused = true;
+		k->arriving = false;
 		break;
 	case CAUSE_RESUMED:
-		k->paused = false;
+		k->paused = k->arriving = false;
 		break;
 	default:
 		break;
@@ -134,7 +138,7 @@ static void judge_settled(struct rig *r, struct rig_object *k, const struct obse
 	r->settled++;
 	if (o->look == LOOK_GONE) {
 		if (k->known && !r->polled) {
-			demand(r, o, !k->persistent);
+			demand(r, o, !k->persistent || k->moved);
 			demand(r, o, !k->active);
 		}
 		k->known = false;
@@ -147,7 +151,7 @@ static void judge_settled(struct rig *r, struct rig_object *k, const struct obse
 	if (k->known && !r->polled) {
 		demand(r, o, k->active == s->active);
 		demand(r, o, k->persistent == s->persistent);
-		if (o->kind == KIND_DOMAIN)
+		if (o->kind == KIND_DOMAIN && !k->arriving)
 			demand(r, o, k->paused == (s->state == DOMAIN_PAUSED));
 	}
 	k->known = true;

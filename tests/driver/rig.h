@@ -23,6 +23,8 @@ struct rig_object {
 	/* By causes alone, beginning with the first settled look. */
 	bool known;
 	bool active, persistent, paused;
+	bool arriving; /* started elsewhere, or long ago: whether it is paused, the look tells */
+	bool moved;    /* it may be undefined here without a word */
 	/* By the last look of any sort. */
 	enum look look;
 	struct seen *seen;

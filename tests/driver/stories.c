@@ -14,19 +14,19 @@
 #include "util/log.h"
 
 /*
- * stories URI TYPE DIRECTORY - the story of every method, as libvirt with QEMU tells it
+ * stories URI TYPE DIRECTORY [FAR [MIGRATE-URI]] - the story of every method, as libvirt with QEMU tells it
  *
  * One table, for every hypervisor that claims to behave like that: the real one (tests/live/driver.py), and the simulated one. Each
  * row is done on the object of the rows before it. DIRECTORY is one that the hypervisor may write to; there the disks of the
- * domain have to be: disk.qcow2, on base.qcow2, and more.qcow2.
+ * domain have to be: disk.qcow2, on base.qcow2, and more.qcow2. FAR is another hypervisor, which sees the same directory.
  */
 
-static const char *uri, *type, *directory;
+static const char *uri, *type, *directory, *far, *migrate_uri;
 
 struct row {
 	enum operation operation;
 	const char *text, *text2; /* %D: the directory; %X: the description of the domain */
-	const char *options;	  /* "paused live" */
+	const char *options;	  /* "paused live name=other" */
 	enum vireo_error error;
 	const char *story;
 	const char *says; /* what the error has to mention */
@@ -167,8 +167,16 @@ static struct vdict *flags(const char *words)
 	struct vdict *d = vdict_new();
 	char *save = NULL;
 
-	for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save))
-		vdict_set_b(d, w, true);
+	for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
+		char *value = strchr(w, '=');
+
+		if (!value)
+			vdict_set_b(d, w, true);
+		else {
+			*value = '\0';
+			vdict_set_s(d, w, value + 1);
+		}
+	}
 	return d;
 }
 
@@ -208,13 +216,101 @@ static void play(const struct row *rows, size_t n, enum kind kind, const char *s
 	rig_free(&r);
 }
 
+#define DOMAIN \
+	"<domain type='%T'><name>teller</name><uuid>701d5f2a-3c1e-4000-8000-000000000001</uuid>" \
+	"<memory unit='KiB'>16384</memory><vcpu>1</vcpu><os><type machine='pc'>hvm</type></os><features><acpi/></features>" \
+	"<devices>" DISK("disk.qcow2", "vda") "</devices></domain>"
+
 static void test_domain(void **state)
 {
-	play(domain_rows, ELEMENTS(domain_rows), KIND_DOMAIN,
-	     "<domain type='%T'><name>teller</name><uuid>701d5f2a-3c1e-4000-8000-000000000001</uuid>"
-	     "<memory unit='KiB'>16384</memory><vcpu>1</vcpu><os><type machine='pc'>hvm</type></os><features><acpi/></features>"
-	     "<devices>" DISK("disk.qcow2", "vda") "</devices></domain>");
+	play(domain_rows, ELEMENTS(domain_rows), KIND_DOMAIN, DOMAIN);
 }
+
+/* ---- from one to another ---------------------------------------------------------------------------------- */
+
+/* What is done here or there, and what each of them tells. */
+static const struct move {
+	bool there; /* it is done there: from there to here, if it is a migration */
+	enum operation operation;
+	const char *options;
+	enum vireo_error error;
+	const char *here, *far;
+} moves[] = {
+	{false, OP_DEFINE_DOMAIN, .here = "Defined(added)"},
+	{false, OP_DOMAIN_MIGRATE, "live", VIREO_INVALID_STATE},
+	{false, OP_DOMAIN_START, .here = "Resumed(unpaused) Started(booted)"},
+	{false, OP_DOMAIN_MIGRATE, "live unsafe persistent", .here = "Suspended(migrated) Stopped(migrated)",
+	 .far = "Started(migrated) Defined(added) Resumed(migrated)"},
+	/* back, where it is known already; there it is gone without a word */
+	{true, OP_DOMAIN_MIGRATE, "live unsafe undefine-source", .here = "Started(migrated) Resumed(migrated)",
+	 .far = "Suspended(migrated) Stopped(migrated)"},
+	/* not running meanwhile; and not afterwards */
+	{false, OP_DOMAIN_MIGRATE, "unsafe paused", .here = "Suspended(migrated) Stopped(migrated)",
+	 .far = "Started(migrated) Suspended(paused)"},
+	{true, OP_DOMAIN_RESUME, .far = "Resumed(unpaused)"},
+	{true, OP_DOMAIN_MIGRATE, "live unsafe", .here = "Started(migrated) Resumed(migrated)",
+	 .far = "Suspended(migrated) Stopped(migrated)"},
+	/* it is there already, as another one */
+	{true, OP_DEFINE_DOMAIN, "namesake", .far = ""},
+	{false, OP_DOMAIN_MIGRATE, "live unsafe", VIREO_ALREADY_EXISTS},
+	{true, OP_DOMAIN_UNDEFINE, "namesake", .far = ""},
+	{false, OP_DOMAIN_DESTROY, .here = "Stopped(destroyed)"},
+	{false, OP_DOMAIN_UNDEFINE, .here = "Undefined(removed)"},
+};
+
+/* Settled: all that was reported has come. */
+static void expect_told(struct rig *r, sd_id128_t uuid, size_t i, const char *where, const char *story)
+{
+	_cleanup_(freep) char *told = NULL;
+
+	rig_look(r, KIND_DOMAIN, uuid);
+	told = rig_told(r, KIND_DOMAIN, uuid);
+	if (strcmp(told, story ? story : "") != 0)
+		fail_msg("move %zu: the story %s is '%s' instead of '%s'", i, where, told, story ? story : "");
+}
+
+static void test_migration(void **state)
+{
+	static struct rig here, there;
+	sd_id128_t uuid = SD_ID128_MAKE(70, 1d, 5f, 2a, 3c, 1e, 40, 00, 80, 00, 00, 00, 00, 00, 00, 01), other = uuid;
+	_cleanup_(freep) char *typed = replace(DOMAIN, "%T", type), *xml = replace(typed, "%D", directory);
+	_cleanup_(freep) char *namesake = replace(xml, "000000000001<", "000000000002<");
+
+	if (!far)
+		skip();
+	other.bytes[15] = 2;
+	rig_open(&here, uri);
+	rig_until_hello(&here);
+	rig_open(&there, far);
+	rig_until_hello(&there);
+	rig_list(&here);
+	rig_list(&there);
+	for (size_t i = 0; i < ELEMENTS(moves); i++) {
+		const struct move *m = &moves[i];
+		bool migrates = m->operation == OP_DOMAIN_MIGRATE, defines = m->operation == OP_DEFINE_DOMAIN;
+		bool is_other = m->options && strcmp(m->options, "namesake") == 0;
+		struct rig *r = m->there ? &there : &here;
+		struct vdict *options = flags(is_other ? NULL : m->options);
+		struct rig_result *k;
+
+		if (migrates && migrate_uri)
+			vdict_set_s(options, "migrate-uri", migrate_uri);
+		k = rig_wait(r, rig_ask_all(r, m->operation, operation_table[m->operation].kind,
+					    defines ? SD_ID128_NULL : is_other ? other : uuid,
+					    migrates ? (m->there ? uri : far) : defines ? (is_other ? namesake : xml) : NULL, NULL, 0,
+					    options));
+		if (k->failure.error != m->error)
+			fail_msg("move %zu: error %d (%s) instead of %d", i, k->failure.error,
+				 k->failure.message ? k->failure.message : "none", m->error);
+		expect_told(&here, uuid, i, "here", m->here);
+		expect_told(&there, uuid, i, "there", m->far);
+	}
+	assert_int_equal(rig_look(&here, KIND_DOMAIN, uuid), LOOK_GONE);
+	rig_close(&there);
+	rig_free(&here);
+	rig_free(&there);
+}
+
 
 static void test_pool(void **state)
 {
@@ -228,15 +324,18 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_domain, rig_teardown),
 		cmocka_unit_test_teardown(test_pool, rig_teardown),
+		cmocka_unit_test_teardown(test_migration, rig_teardown),
 	};
 
-	if (argc != 4) {
-		fprintf(stderr, "Usage: stories URI TYPE DIRECTORY\n");
+	if (argc < 4 || argc > 6) {
+		fprintf(stderr, "Usage: stories URI TYPE DIRECTORY [FAR [MIGRATE-URI]]\n");
 		return 2;
 	}
 	uri = argv[1];
 	type = argv[2];
 	directory = argv[3];
+	far = argc > 4 ? argv[4] : NULL;
+	migrate_uri = argc > 5 ? argv[5] : NULL;
 	log_set_level_name("warning");
 	registry_add_builtin();
 	return cmocka_run_group_tests(tests, NULL, NULL);

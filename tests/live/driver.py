@@ -147,7 +147,8 @@ def stories(test, libvirtd, _observer):
     for name, backing in (('base', None), ('disk', 'base'), ('more', None)):
         over = ['-b', directory / f'{backing}.qcow2', '-F', 'qcow2'] if backing else []
         subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', *over, directory / f'{name}.qcow2', '1M'], check=True)
-    done = subprocess.run([BUILD / 'stories', libvirtd.uri, kind, directory], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    other = daemons.Libvirtd(test.scope, 'vireo-far')
+    done = subprocess.run([BUILD / 'stories', libvirtd.uri, kind, directory, other.uri, f'unix://{directory}/migration'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
     test.check(done.returncode == 0, done.stdout)
 
