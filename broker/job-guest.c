@@ -10,11 +10,14 @@
  *
  *   shutdown       done: Stopped
  *   reboot         done: Rebooted                                  failed: Stopped
- *   set-memory     done: Memory is what was asked for              failed: Stopped
+ *   set-memory     done: Memory is what was asked for, to the page failed: Stopped
  *   detach-device  done: DeviceRemoved                             failed: DeviceRemovalFailed, Stopped
  *
  * The guest may be faster than the hypervisor's answer.
  */
+/* A guest gives memory back, and takes it, in whole pages of its own: of 64 KiB at most. */
+#define PAGE_MAX (64u << 10)
+
 enum outcome { OUTCOME_WAIT, OUTCOME_DONE, OUTCOME_FAILED };
 
 bool guest_is_awaited(const struct call *call)
@@ -25,6 +28,13 @@ bool guest_is_awaited(const struct call *call)
 	if (vdict_b(call->options, "config", false) && !vdict_b(call->options, "live", false))
 		return false;
 	return !vdict_b(call->options, "maximum", false);
+}
+
+static bool has_wanted(const struct job *j, const struct object *o)
+{
+	uint64_t has = o->props->v[DOMAIN_MEMORY].t;
+
+	return (has > j->wanted ? has - j->wanted : j->wanted - has) < PAGE_MAX;
 }
 
 static enum outcome judge(const struct job *j, const struct object *o, const char *event, struct failure *f)
@@ -39,7 +49,7 @@ static enum outcome judge(const struct job *j, const struct object *o, const cha
 			return OUTCOME_DONE;
 		break;
 	case OP_DOMAIN_SET_MEMORY:
-		if (!over && o->props->v[DOMAIN_MEMORY].t == j->wanted)
+		if (!over && has_wanted(j, o))
 			return OUTCOME_DONE;
 		break;
 	case OP_DOMAIN_DETACH_DEVICE:
@@ -69,7 +79,7 @@ bool guest_has_to_act(struct job *j)
 	if (!target || !target->life.active)
 		return false;
 	/* It may have that much already; then no event follows. */
-	if (j->operation == OP_DOMAIN_SET_MEMORY && target->props->v[DOMAIN_MEMORY].t == j->wanted)
+	if (j->operation == OP_DOMAIN_SET_MEMORY && has_wanted(j, target))
 		return false;
 	j->accepted = true;
 	return true;

@@ -708,6 +708,14 @@ static void a_guest_may_do_something_else(void **state)
 	fake_result(ask(&w, OP_DOMAIN_SET_MEMORY, 3 << 20, NULL), VIREO_OK, NULL);
 	assert_story(&w, "job.Added/set-memory job.Finished/completed");
 
+	/* a guest has pages: no balloon makes it 3 KiB less */
+	fake_result(ask(&w, OP_DOMAIN_SET_MEMORY, (2 << 20) - (3 << 10), NULL), VIREO_OK, NULL);
+	seen = fake_seen("b", false, 7);
+	seen->memory = 2 << 20;
+	fake_other(B, "BalloonChanged", LOOK_SEEN, seen);
+	assert_story(&w, "job.Added/set-memory domain.BalloonChanged job.Finished/completed");
+	assert_int_equal(done_error, VIREO_OK);
+
 	/* It stops instead: that is no reboot. */
 	fake_result(ask(&w, OP_DOMAIN_REBOOT, 0, NULL), VIREO_OK, NULL);
 	fake_report(B, CAUSE_STOPPED, "shutdown", 7, LOOK_GONE, true, 0, NULL);
