@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "jobs.h"
+#include "util/log.h"
 
 /*
  * Jobs that somebody else began: by another monitor of the same QEMU, or a broker of before. QEMU tells of each by
@@ -11,6 +12,8 @@
  */
 
 #define POLL_EVERY (250 * USEC_PER_MSEC)
+/* Of one guest: its disks are fewer, and what QEMU says is not to be believed without bounds. */
+#define FOREIGN_MAX 64u
 
 struct foreign_job {
 	struct guest *g;
@@ -105,9 +108,19 @@ static bool is_drive(const struct guest *g, const char *id)
 static struct foreign_job *begin(struct guest *g, const char *id, enum operation operation)
 {
 	static uint64_t last;
-	struct foreign_job *j = calloc(1, sizeof(*j));
-	struct report *r = report_new(REPORT_FOREIGN);
+	struct foreign_job *j;
+	struct report *r;
+	unsigned n;
 
+	DL_COUNT(g->foreign, j, n);
+	if (n >= FOREIGN_MAX) {
+		if (!g->foreign_too_many)
+			log_warning("Domain '%s': of its jobs only %u are shown.", g->name, FOREIGN_MAX);
+		g->foreign_too_many = true;
+		return NULL;
+	}
+	j = calloc(1, sizeof(*j));
+	r = report_new(REPORT_FOREIGN);
 	if (!j || !r || (id && !(j->id = strdup(id)))) {
 		free(j);
 		report_free(r);
@@ -162,8 +175,10 @@ static void take_job(struct guest *g, struct json_object *o)
 	if (!id || !job_is_alive(status) || guest_job_is_own(id))
 		return;
 	for (size_t i = 0; !j && type && i < ELEMENTS(types); i++)
-		if (strcmp(types[i].type, type) == 0)
+		if (strcmp(types[i].type, type) == 0) {
 			j = begin(g, id, types[i].operation);
+			break;
+		}
 	if (!j)
 		return;
 	j->listed = true;

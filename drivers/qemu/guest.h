@@ -100,6 +100,7 @@ struct guest {
 	struct foreign_job *foreign; /* begun by others */
 	struct timer foreign_timer;
 	bool foreign_asked;
+	bool foreign_too_many; /* and that was said */
 	struct task *tasks; /* operations that wait for an answer */
 };
 

@@ -65,11 +65,14 @@ static int make_nvram(const struct vm *vm, const struct vm_run *run, bool reset,
 	}
 	from = open(template, O_RDONLY | O_CLOEXEC);
 	to = from >= 0 ? open(part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
-	while (to >= 0 && (n = read(from, buffer, sizeof(buffer))) > 0)
+	while (to >= 0 && (n = read(from, buffer, sizeof(buffer))) > 0) {
+		/* A full disk takes less, without a word. */
+		errno = ENOSPC;
 		if (write(to, buffer, (size_t)n) != n) {
 			n = -1;
 			break;
 		}
+	}
 	if (to < 0 || n < 0 || fsync(to) < 0 || rename(part, vars) < 0)
 		error = errno;
 	if (error) {

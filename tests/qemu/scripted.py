@@ -208,6 +208,24 @@ def main(test):
         recorder.wait('Removed', path=path)
         test.equal(story_of(recorder, path)[-2:], ['Stopped(failed)', 'Removed'], 'it cannot be followed any more')
 
+    with test.case('jobs without end'):
+        def more_jobs(command):
+            return [{'id': f'{command["id"]}-{n}', 'type': 'mirror', 'status': 'running', 'current-progress': 1, 'total-progress': 2}
+                    for n in range(20000)]
+        asked = []
+        peer, path = appear('jobs', answers={'query-jobs': lambda c: asked.append(c) or more_jobs(c)})
+        slowest = 0
+        # the second answer is a proof that the first has been dealt with
+        while len(asked) < 2 or slowest == 0:
+            began = time.monotonic()
+            vireod.call('/org/vireo1', 'org.freedesktop.DBus.Peer', 'Ping', limit=60)
+            slowest = max(slowest, time.monotonic() - began)
+        print(f'the slowest Ping took {slowest * 1000:.1f} ms')
+        jobs = [e for e in vireod.history() if e.kind == 'Job' and e.event == 'Added' and e.properties['Object'] == path]
+        test.check(0 < len(jobs) <= 64 * len(asked), f'{len(jobs)} jobs of {len(asked)} answers')
+        peer.end()
+        recorder.wait('Removed', path=path, limit=60)
+
     with test.case('a flood'):
         peer, path = appear('flood')
         line = json.dumps({'event': 'RTC_CHANGE', 'data': {'offset': 1}}).encode() + b'\r\n'
