@@ -24,8 +24,9 @@
 #define TURN_TIME (5 * USEC_PER_MSEC)
 /* A single reader may fill so many buffers in one turn, if that is no longer than TURN_TIME. */
 #define TURN_BUFFERS 16u
-/* Lines lately made are kept for the other readers. */
+/* Lines lately made are kept for the other readers; not those that take more memory than this. */
 #define LINES_KEPT 64u
+#define LINE_KEPT_MAX BUFFER_TARGET
 /* Lines of events in one buffer. */
 #define BUFFER_LINES 256u
 /* Of memory for lines, kept from one turn to the next. */
@@ -239,6 +240,8 @@ static int on_event(struct event *e, void *userdata)
 		return -ENOMEM;
 	}
 	stream_line_put(&s->all->out, line, s->sequence);
+	if (line->text.room > LINE_KEPT_MAX)
+		stream_line_clear(line);
 	s->all->made[s->all->n_made++] =
 		(struct made){.end = s->all->out.size, .version = e->version, .sequence = s->sequence};
 	line_made(s);

@@ -70,6 +70,25 @@ class Large(BusCase):
         self.assertEqual(cursor, self.vireod.get(MANAGER, 'Manager', 'Version'))
 
 
+class LargeLines(BusCase):
+    """Lines of streams that are much larger than most."""
+
+    CONNECT = ('sim:///80?xml-size=1000000',)
+
+    def test_they_are_not_kept(self):
+        before = memory(self.vireod.process)
+        stream = Stream(self.vireod, xml=GLib.Variant('b', True), heartbeat=GLib.Variant('t', 100000),
+                        epoch=GLib.Variant('s', self.vireod.get(MANAGER, 'Manager', 'Epoch')),
+                        after=GLib.Variant('t', self.vireod.get(MANAGER, 'Manager', 'OldestVersion')))
+        self.addCleanup(stream.close)
+        stream.until(lambda line: line['type'] == 'org.vireo1.Bookmark')
+        grown = memory(self.vireod.process) - before
+        large = sum(len(line['data'].get('xml', '')) > MIB * 0.9 for line in stream.lines)
+        self.assertGreaterEqual(large, 80)
+        if memory_means_something(self.vireod.process):
+            self.assertLess(grown, 40 * MIB)
+
+
 class Stuck(BusCase):
     """A bus that takes nothing for a while: signals wait in history, memory is bounded, nothing is lost."""
 
