@@ -189,20 +189,21 @@ static bool tell_progress(struct lv_op *op, enum lv_follow follow, bool known, s
 bool lv_take_up(struct lv_op *op)
 {
 	struct progress p = {.token = op->r->token, .remaining = USEC_UNKNOWN, .percent = -1};
-	bool cancelled;
+	bool over;
 
 	pthread_mutex_lock(&op->telling);
 	pthread_mutex_lock(&op->c->lock);
-	cancelled = op->cancelled;
+	/* cancelled, or answered because the hypervisor was lost */
+	over = op->cancelled || op->answered;
 	op->begun = true;
 	op->follow = LV_FOLLOW_NOT;
 	op->cancellable = false;
 	pthread_mutex_unlock(&op->c->lock);
 	/* from here on it can be cancelled only if its operator says so */
-	if (!cancelled && op->told.cancellable)
+	if (!over && op->told.cancellable)
 		post_progress(op, &p);
 	pthread_mutex_unlock(&op->telling);
-	return !cancelled;
+	return !over;
 }
 
 void lv_follow_end(struct lv_op *op)

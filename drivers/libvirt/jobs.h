@@ -9,7 +9,7 @@ void lv_complete(struct driver_connection *c, uint64_t token);
 
 /* Its operator: from now on @op tells how far it is, until its call returns. */
 void lv_follow(struct lv_op *op, enum lv_follow follow, bool cancellable);
-/* Its worker, which takes it up now. false: it was cancelled before, and has ended. */
+/* Its worker, which takes it up now. false: it has ended before that. */
 bool lv_take_up(struct lv_op *op);
 /* Its operator: was it asked to end, or is there nobody to hear the end? */
 bool lv_must_end(struct lv_op *op);
