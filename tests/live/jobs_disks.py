@@ -74,7 +74,8 @@ def block_copy(test, here):
     mark = here.now()
     job = g.begin('BlockCopy', str(images / 'pivoted.qcow2'), COPY.format(file=images / 'ready.qcow2'), transient=True)
     job.wait_told('Ready')
-    job.cancel()
+    job.cancel(wait=True)
+    test.equal(job.get('State'), 'cancelled', 'State when Cancel has answered that was told to wait')
     job.wait('cancelled')
     test.check(uses('pivoted.qcow2'), 'a cancelled copy was pivoted to')
     jobs = [e.path for e in here.client.recorder.of(kind='Job', after=mark) if e.event == 'Added']
@@ -264,6 +265,15 @@ def transfers(test, here):
     with sent.open('rb') as file:
         pool.do('UploadVolume', 'other', fd=file.fileno(), length=3 * MIB, offset=0)
     test.equal(sha256(directory / 'other'), sha256(sent, 0, 3 * MIB), 'the checksum of a part that was uploaded')
+
+    # less than was promised
+    reader, writer = os.pipe()
+    job = pool.begin('UploadVolume', 'other', fd=reader, length=3 * MIB)
+    os.close(reader)
+    os.write(writer, bytes(1000))
+    os.close(writer)
+    message = job.wait_failed('OperationFailed', 'an upload that ended early')
+    test.check(f'{3 * MIB - 1000} bytes early' in message, f'an upload that ended early says {message}')
 
     # no space left
     small = Pool(here, 'full', here.libvirtd.shrink('full', '8m'))

@@ -92,8 +92,8 @@ class Job:
         assert sum(e.event == 'Finished' for e in self.client.recorder.of(path=self.path)) == 1, 'Finished twice'
         return event
 
-    def cancel(self):
-        self.client.call(self.path, f'{NAME}.Job', 'Cancel', '(a{sv})', {})
+    def cancel(self, **words):
+        self.client.call(self.path, f'{NAME}.Job', 'Cancel', '(a{sv})', options(words))
 
     def complete(self):
         self.client.call(self.path, f'{NAME}.Job', 'Complete', '(a{sv})', {})
