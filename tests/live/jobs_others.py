@@ -67,15 +67,32 @@ def block_jobs(test, here, _there):
     here.virsh('blockjob', g.name, 'vdb', '--abort')
     job.wait('cancelled')
     mark = here.now()
-    here.virsh('blockcopy', g.name, 'vdb', images / 'fourth.qcow2', '--transient-job', '--wait', '--pivot')
+    here.virsh('blockcopy', g.name, 'vdb', images / 'fourth.qcow2', '--transient-job', '--wait', '--pivot',
+               '--bytes', '--bandwidth', 24 * MIB)
     here.wait_foreign('block-copy', g.target, mark).wait()
+
+    # a commit and a pull are seen as what they are
+    here.virsh('snapshot-create-as', g.name, 'layer', '--disk-only', '--no-metadata', '--diskspec', 'vda,snapshot=no',
+               '--diskspec', f'vdb,file={images}/layer')
+    mark = here.now()
+    here.virsh('blockcommit', g.name, 'vdb', '--active')
+    job = here.wait_foreign('block-commit', g.target, mark)
+    wait_for(lambda: job.get('Ready'), 60, lambda: f'a foreign commit is ready: {job.text()}', poll=0.1)
+    job.complete()
+    job.wait()
+    test.check('fourth.qcow2' in here.virsh('domblklist', g.name), 'a foreign commit that was completed did not pivot')
+    here.virsh('snapshot-create-as', g.name, 'again', '--disk-only', '--no-metadata', '--diskspec', 'vda,snapshot=no',
+               '--diskspec', f'vdb,file={images}/again')
+    mark = here.now()
+    here.virsh('blockpull', g.name, 'vdb', '--bytes', '--bandwidth', 8 * MIB)
+    here.wait_foreign('block-pull', g.target, mark).wait()
 
     # one of the broker's own that virsh cancels
     job = g.begin('BlockCopy', 'vdb', COPY.format(file=images / 'fifth.qcow2'), transient=True, bandwidth=8 * MIB)
     job.wait_percent(1)
     here.virsh('blockjob', g.name, 'vdb', '--abort')
     job.wait('cancelled')
-    test.check('fourth.qcow2' in here.virsh('domblklist', g.name), 'the disk after all of that')
+    test.check('again' in here.virsh('domblklist', g.name), 'the disk after all of that')
     g.end()
 
 
