@@ -6,6 +6,9 @@
 
 #include "options.h"
 
+/* Of entries in one list: reading it must not keep the loop, and a stream keeps it for as long as it lasts. */
+#define LIST_MAX 10000u
+
 static void strings_free(char **l)
 {
 	for (char **s = l; l && *s; s++)
@@ -106,6 +109,9 @@ static int read_strings(sd_bus_message *m, const struct option_def *d, struct vd
 		r = check_word(d, s, f);
 		if (r != 0)
 			return r;
+		if (n == LIST_MAX)
+			return failure_set(f, VIREO_INVALID_OPTION, "option “%s” is too long a list; it can have %u entries",
+					   d->key, LIST_MAX);
 		bigger = reallocarray(l, n + 2, sizeof(char *));
 		if (!bigger)
 			return -ENOMEM;
