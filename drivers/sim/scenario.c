@@ -458,7 +458,7 @@ int sim_scenario_apply(struct sim_world *w, struct json_object *j, const char *f
 
 	r = sim_json_check(j, top,
 			   "comment=s hostname=s version=s seed=n guest-delay=n domains=a pools=a networks=a faults=o "
-			   "operations=o refuse=i steps=a saved=a missing=a",
+			   "operations=o refuse=i steps=a saved=a missing=a storage=n",
 			   f);
 	if (r != 0)
 		return r;
@@ -468,6 +468,7 @@ int sim_scenario_apply(struct sim_world *w, struct json_object *j, const char *f
 	set_text(&w->version, sim_json_bytes(j, "version"));
 	w->guest_delay = sim_json_get(j, "guest-delay") ? sim_json_number(j, "guest-delay", 0) * USEC_PER_MSEC
 							: w->guest_delay;
+	w->storage = sim_json_number(j, "storage", w->storage);
 	if (sim_json_get(j, "refuse"))
 		w->refuse = json_object_get_int64(sim_json_get(j, "refuse"));
 	r = apply_list(w, KIND_DOMAIN, j, file, "domains", f);

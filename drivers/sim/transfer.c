@@ -25,6 +25,7 @@ struct transfer {
 	bool upload, sparse, is_pipe;
 	uint64_t at, left; /* @left UINT64_MAX: until the end */
 	uint64_t limit;	   /* the end of the volume */
+	uint64_t room;	   /* for data, in all volumes */
 	uint64_t duration, total, began;
 	atomic_bool stop;
 
@@ -118,8 +119,9 @@ static bool next_extent(int fd, uint64_t at, uint64_t most, uint64_t *ret_length
 
 static int write_content(struct transfer *t, const char *data, size_t n, struct failure *f)
 {
-	if (n > t->limit - t->at)
+	if (n > t->limit - t->at || n > t->room)
 		return failure_set(f, VIREO_OPERATION_FAILED, "There is more than the volume has room for: No space left on device");
+	t->room -= n;
 	for (size_t done = 0; done < n;) {
 		ssize_t w = pwrite(t->content->fd, data + done, n - done, (off_t)(t->at + done));
 
@@ -366,6 +368,7 @@ static int begin_transfer(struct sim_world *w, struct sim_job *j, struct sim_obj
 	j->request->fd = -1;
 	t->refs = 1;
 	atomic_init(&t->stop, false);
+	t->room = sim_volumes_room(w);
 	r = prepare(j, t, v, f);
 	if (r == 0) {
 		t->duration = j->duration == USEC_UNKNOWN ? 0 : j->duration;

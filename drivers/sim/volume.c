@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "job.h"
@@ -82,6 +83,21 @@ int sim_volume_check_space(struct sim_world *w, const struct sim_object *pool, u
 		return failure_set(f, VIREO_OPERATION_FAILED, "Pool '%s' has no room for %llu bytes: No space left on device",
 				   pool->name, (unsigned long long)bytes);
 	return 0;
+}
+
+uint64_t sim_volumes_room(struct sim_world *w)
+{
+	uint64_t stored = 0;
+
+	for (struct sim_object *o = w->truth.first[KIND_POOL]; o; o = o->next)
+		for (size_t i = 0; i < o->n_volumes; i++) {
+			const struct sim_content *c = o->volumes[i].content;
+			struct stat st;
+
+			if (c && fstat(c->fd, &st) == 0)
+				stored += (uint64_t)st.st_blocks * 512;
+		}
+	return w->storage > stored ? w->storage - stored : 0;
 }
 
 void sim_volume_enter(struct sim_object *pool, struct sim_volume *v)
@@ -265,14 +281,17 @@ static int begin_clone(struct sim_world *w, struct sim_job *j, struct sim_object
 	return r;
 }
 
-static int copy_content(struct sim_volume *from, struct sim_volume *to)
+static int copy_content(struct sim_world *w, struct sim_volume *from, struct sim_volume *to)
 {
 	struct sim_content *in = from->content, *out = NULL;
 	off_t data = 0, hole, end;
+	struct stat st;
 	int r;
 
 	if (!in)
 		return 0;
+	if (fstat(in->fd, &st) < 0 || (uint64_t)st.st_blocks * 512 > sim_volumes_room(w))
+		return -ENOSPC;
 	r = sim_volume_open(to, &out);
 	if (r < 0)
 		return r;
@@ -303,9 +322,11 @@ static int end_clone(struct sim_world *w, struct sim_job *j, struct sim_object *
 
 	if (r != 0)
 		return r;
-	if (copy_content(source, &v) < 0) {
+	r = copy_content(w, source, &v);
+	if (r < 0) {
 		sim_volume_done(&v);
-		return failure_set(f, VIREO_OPERATION_FAILED, "What is in volume '%s' cannot be copied.", j->request->text);
+		return failure_set(f, VIREO_OPERATION_FAILED, "What is in volume '%s' cannot be copied: %s", j->request->text,
+				   strerrordesc_np(-r));
 	}
 	sim_volume_enter(o, &v);
 	return 0;

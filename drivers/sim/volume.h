@@ -8,6 +8,8 @@ int sim_volume_find(struct sim_object *pool, const char *name, struct sim_volume
 /* Can there be a new one? */
 int sim_volume_check_new(struct sim_world *w, struct sim_object *pool, const char *name, uint64_t allocation, struct failure *f);
 int sim_volume_check_space(struct sim_world *w, const struct sim_object *pool, uint64_t bytes, struct failure *f);
+/* How much more data there may be in volumes, in bytes. */
+uint64_t sim_volumes_room(struct sim_world *w);
 /* Takes what @v has. */
 void sim_volume_enter(struct sim_object *pool, struct sim_volume *v);
 void sim_volume_allocate(struct sim_object *pool, struct sim_volume *v, uint64_t allocation);

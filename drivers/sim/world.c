@@ -144,6 +144,7 @@ struct sim_world *sim_world_new(const char *key)
 	w->hostname = sim_strdup("sim");
 	w->version = sim_strdup("1.0.0");
 	w->random = UINT64_C(0x9E3779B97F4A7C15);
+	w->storage = UINT64_C(4) << 30;
 	w->guest_delay = 20 * USEC_PER_MSEC;
 	return w;
 }

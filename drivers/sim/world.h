@@ -72,6 +72,7 @@ struct sim_world {
 	struct sim_session *sessions;
 	struct sim_server *server; /* control socket; NULL: none */
 	uint64_t events;	   /* made so far, for status */
+	uint64_t storage;	   /* bytes that all volumes together may really hold: they are in memory */
 	uint64_t guest_delay;	   /* µs from a request to the guest until it follows */
 
 	/* the action under way */

@@ -446,6 +446,34 @@ static void test_transfers(void **state)
 	kit_close(k);
 }
 
+/* What is in volumes is in memory, and that has an end. */
+static void test_storage(void **state)
+{
+	struct sim_kit *k = house_open("{'storage': 3145728, 'pools': [{'name': 'p', 'active': true, 'volumes': "
+				       "[{'name': 'v', 'capacity': 2097152}, {'name': 'u', 'capacity': 2097152}]}]}");
+	_cleanup_(freep) char *data = pattern(2 * MIB, 3);
+	int in = temporary_file();
+	const struct result *r;
+
+	assert_int_equal(pwrite(in, data, 2 * MIB, 0), 2 * MIB);
+	assert_int_equal(transfer(k, OP_POOL_UPLOAD_VOLUME, "v", in, NULL)->failure.error, VIREO_OK);
+	lseek(in, 0, SEEK_SET);
+	r = transfer(k, OP_POOL_UPLOAD_VOLUME, "u", in, NULL);
+	assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
+	assert_non_null(strstr(r->failure.message, "No space left"));
+	operate(k, OP_POOL_WIPE_VOLUME, "p", "u", NULL, NULL);
+	r = operate(k, OP_POOL_CLONE_VOLUME, "p", "v", "w", NULL);
+	assert_int_equal(r->failure.error, VIREO_OPERATION_FAILED);
+	assert_non_null(strstr(r->failure.message, "No space left"));
+	/* a clone that failed is not there; and what is wiped makes room */
+	assert_int_equal(operate(k, OP_POOL_LIST_VOLUMES, "p", NULL, NULL, NULL)->n_volumes, 2);
+	operate(k, OP_POOL_WIPE_VOLUME, "p", "v", NULL, NULL);
+	lseek(in, 0, SEEK_SET);
+	assert_int_equal(transfer(k, OP_POOL_UPLOAD_VOLUME, "u", in, NULL)->failure.error, VIREO_OK);
+	close(in);
+	kit_close(k);
+}
+
 static void test_holes(void **state)
 {
 	struct sim_kit *k = house_open("{'pools': [{'name': 'p', 'active': true, 'volumes': [{'name': 'v', 'capacity': 1099511627776}]}]}");
@@ -513,7 +541,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),	      cmocka_unit_test(test_supported), cmocka_unit_test(test_save_restore),
 		cmocka_unit_test(test_configuration), cmocka_unit_test(test_layers),	cmocka_unit_test(test_transfers),
-		cmocka_unit_test(test_holes),	      cmocka_unit_test(test_cancelled_transfers),
+		cmocka_unit_test(test_storage),	      cmocka_unit_test(test_holes),	      cmocka_unit_test(test_cancelled_transfers),
 	};
 
 	log_set_target_name("null");
