@@ -366,7 +366,7 @@ static void tell_one(struct face *f, const struct event *e)
 }
 
 struct draining {
-	struct face *face;
+	struct event *events[DRAIN_EVENTS]; /* references */
 	unsigned n;
 };
 
@@ -374,9 +374,32 @@ static int drain_one(struct event *e, void *userdata)
 {
 	struct draining *d = userdata;
 
-	tell_one(d->face, e);
-	d->n++;
-	return queued(d->face) >= QUEUE_HIGH ? HISTORY_ENOUGH : HISTORY_MORE;
+	d->events[d->n++] = event_ref(e);
+	return d->n < DRAIN_EVENTS ? HISTORY_MORE : HISTORY_ENOUGH;
+}
+
+static int take_props(struct event *e, void *userdata)
+{
+	*(struct props **)userdata = props_ref(e->props);
+	return HISTORY_ENOUGH;
+}
+
+/* What was before, which a stored event does not say: PropertiesChanged tells of nothing that has not changed. */
+static void find_before(struct face *f, struct draining *d, unsigned i)
+{
+	_cleanup_(failure_clear) struct failure failure = {0};
+	struct event *e = d->events[i];
+	struct history_query q = {.after = e->previous - 1, .scan = 1, .fn = take_props, .userdata = &e->before};
+	uint64_t end;
+
+	if (e->before || e->previous == 0)
+		return;
+	for (unsigned k = i; k > 0; k--)
+		if (d->events[k - 1]->version == e->previous) {
+			e->before = props_ref(d->events[k - 1]->props);
+			return;
+		}
+	(void)history_read_some(broker_history(f->broker), &q, &end, &failure);
 }
 
 /* Send from history what was held back, as fast as the bus takes it. */
@@ -384,7 +407,7 @@ static void on_drain(struct timer *t, void *userdata)
 {
 	struct face *f = userdata;
 	struct signals *s = &f->signals;
-	struct draining d = {.face = f};
+	struct draining d = {.n = 0};
 	_cleanup_(failure_clear) struct failure failure = {0};
 	uint64_t n = queued(f), now = clock_monotonic(f->clock);
 	bool moves = n != s->queued;
@@ -407,8 +430,15 @@ static void on_drain(struct timer *t, void *userdata)
 	}
 	if (n < QUEUE_LOW) {
 		struct history_query q = {.after = s->told, .scan = DRAIN_EVENTS, .fn = drain_one, .userdata = &d};
+		uint64_t end;
 
-		r = history_read_some(broker_history(f->broker), &q, &s->told, &failure);
+		r = history_read_some(broker_history(f->broker), &q, &end, &failure);
+		for (unsigned i = 0; i < d.n; i++) {
+			find_before(f, &d, i);
+			tell_one(f, d.events[i]);
+		}
+		for (unsigned i = 0; i < d.n; i++)
+			event_unref(d.events[i]);
 		if (r != 0) {
 			log_id(LOG_ERR, LOG_ID_SIGNALS_HELD,
 			       "signals after version %" PRIu64 " were held back until history had lost them (%s): listeners "

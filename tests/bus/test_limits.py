@@ -13,6 +13,7 @@ from support import BusCase, Client, GLib, MANAGER, NAME, main, memory_means_som
 from test_streams import Stream
 
 from kit.bus import Bus
+from kit.grammar import judge_broker
 from kit.loop import settle, wait_exit, wait_for
 from kit.recorder import Recorder
 
@@ -118,6 +119,9 @@ class Stuck(BusCase):
         # all that was waiting in its queue at most, and what SQLite keeps at hand
         if memory_means_something(self.vireod.process):
             self.assertLess(grown, 100 * MIB)
+        # what was read from history again was told as exactly as ever, PropertiesChanged too
+        story = judge_broker(self.vireod, self.vireod.recorder)
+        self.assertEqual(story.violations[:10], [])
         # signals of the run after are as complete as ever
         last = {e.path: e for e in self.vireod.recorder.events}
         for path, (kind, properties) in self.vireod.snapshot()[2].items():
