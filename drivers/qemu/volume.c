@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#include "pool.h"
+#include "attempt.h"
 #include "util/utf8.h"
 #include "vm.h"
 
@@ -21,7 +21,6 @@
  */
 
 #define QEMU_IMG "/usr/bin/qemu-img"
-#define VOLUMES_MAX 65536
 
 struct volume_job {
 	struct pool *pool;
@@ -32,205 +31,6 @@ struct volume_job {
 	uint64_t began, size;
 	struct volume_job *prev, *next;
 };
-
-/* ---- looking ------------------------------------------------------------------------------------------------ */
-
-int volume_probe(int dir, const char *name, struct volume *ret)
-{
-	unsigned char head[32];
-	struct stat st;
-	ssize_t n;
-	int fd;
-
-	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		close(fd);
-		return -EINVAL;
-	}
-	n = pread(fd, head, sizeof(head), 0);
-	close(fd);
-	ret->format = strdup("raw");
-	ret->capacity = (uint64_t)st.st_size;
-	ret->allocation = (uint64_t)st.st_blocks * 512;
-	/* Only by what stands there; a guest can write it into a raw image, so nothing but the list believes it. */
-	if (n == (ssize_t)sizeof(head) && memcmp(head, "QFI\xfb", 4) == 0) {
-		uint32_t version = (uint32_t)head[4] << 24 | (uint32_t)head[5] << 16 | (uint32_t)head[6] << 8 | head[7];
-		uint64_t size = 0;
-
-		for (int i = 24; i < 32; i++)
-			size = size << 8 | head[i];
-		if ((version == 2 || version == 3) && size < UINT64_C(1) << 60) {
-			free(ret->format);
-			ret->format = strdup("qcow2");
-			ret->capacity = size;
-		}
-	}
-	return ret->format ? 0 : -ENOMEM;
-}
-
-/* ---- what waits for the disk -------------------------------------------------------------------------------- */
-
-/* What a worker finds out, or does, before it is known what becomes of a request. */
-struct attempt {
-	struct pool *p; /* borrowed; stays */
-	struct request *r;
-	void (*next)(struct attempt *a); /* on the loop; takes r, unless it is NULL */
-
-	char *directory;
-	const char *name;  /* it must be there; of the request */
-	char *wanted;	   /* it must not; owned */
-	bool list, unlink; /* of all that is there; of @name */
-	int flags;	   /* @name is opened with these; 0: it is not */
-	char *part, *path; /* one becomes the other */
-
-	int error;    /* of @name, @part or the directory */
-	bool taken;   /* @wanted is there */
-	bool looked;
-	struct volume v;
-	int fd;
-	uint64_t size;
-	struct result result;
-	struct pool_look look;
-};
-
-static void attempt_free(void *data)
-{
-	struct attempt *a = data;
-
-	request_free(a->r);
-	for (size_t i = 0; i < a->result.n_volumes; i++) {
-		free(a->result.volumes[i].name);
-		free(a->result.volumes[i].path);
-		free(a->result.volumes[i].type);
-		free(a->result.volumes[i].format);
-	}
-	free(a->result.volumes);
-	failure_clear(&a->result.failure);
-	free(a->result.text);
-	free(a->v.format);
-	free(a->directory);
-	free(a->wanted);
-	free(a->part);
-	free(a->path);
-	if (a->fd >= 0)
-		close(a->fd);
-	free(a);
-}
-
-static int list_volumes(struct attempt *a)
-{
-	DIR *d = opendir(a->directory);
-	struct dirent *e;
-
-	if (!d)
-		return -errno;
-	while ((e = readdir(d)) && a->result.n_volumes < VOLUMES_MAX) {
-		struct volume v = {0}, *list;
-
-		if (e->d_name[0] == '.' || volume_probe(dirfd(d), e->d_name, &v) < 0)
-			continue;
-		v.name = utf8_dup(e->d_name);
-		v.type = strdup("file");
-		if (v.name && asprintf(&v.path, "%s/%s", a->directory, v.name) < 0)
-			v.path = NULL;
-		list = reallocarray(a->result.volumes, a->result.n_volumes + 1, sizeof(*list));
-		if (!list || !v.name || !v.path || !v.type) {
-			free(v.name);
-			free(v.type);
-			free(v.path);
-			free(v.format);
-			if (list)
-				a->result.volumes = list;
-			continue;
-		}
-		a->result.volumes = list;
-		list[a->result.n_volumes++] = v;
-	}
-	closedir(d);
-	return 0;
-}
-
-static int look_at(struct attempt *a, int dir)
-{
-	struct stat st;
-	int r = volume_probe(dir, a->name, &a->v);
-
-	if (r == 0 && a->flags) {
-		a->fd = openat(dir, a->name, a->flags | O_CLOEXEC | O_NOFOLLOW);
-		if (a->fd < 0 || fstat(a->fd, &st) < 0)
-			r = -errno;
-		else
-			a->size = (uint64_t)st.st_size;
-	}
-	if (r == 0 && a->unlink && unlinkat(dir, a->name, 0) < 0)
-		r = -errno;
-	return r;
-}
-
-static void attempt_work(void *data)
-{
-	struct attempt *a = data;
-	int dir = open(a->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	a->error = dir < 0 ? -errno : 0;
-	if (a->error == 0 && a->name)
-		a->error = look_at(a, dir);
-	if (a->error == 0 && a->wanted)
-		a->taken = faccessat(dir, a->wanted, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
-	if (a->error == 0 && a->list)
-		a->error = list_volumes(a);
-	if (a->error == 0 && a->path && renameat2(AT_FDCWD, a->part, AT_FDCWD, a->path, RENAME_NOREPLACE) < 0)
-		a->error = -errno;
-	if (dir >= 0)
-		close(dir);
-	/* What did not become what it should is of no use. */
-	if (a->part && (a->error < 0 || !a->path))
-		(void)unlink(a->part);
-	if (a->looked)
-		pool_look(a->directory, &a->look);
-}
-
-static void attempt_done(void *data)
-{
-	struct attempt *a = data;
-	struct pool *p = a->p;
-
-	a->next(a);
-	a->r = NULL;
-	attempt_free(a);
-	pool_work_ends(p);
-}
-
-/* Takes @r. NULL: no memory; the request has been ended. */
-static struct attempt *attempt_new(struct pool *p, struct request *r, void (*next)(struct attempt *a))
-{
-	struct attempt *a = calloc(1, sizeof(*a));
-
-	if (a && (a->directory = strdup(p->path))) {
-		a->p = p;
-		a->r = r;
-		a->next = next;
-		a->fd = -1;
-		return a;
-	}
-	free(a);
-	pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
-	return NULL;
-}
-
-static void attempt_run(struct attempt *a)
-{
-	int r;
-
-	pool_work_begins(a->p);
-	r = chores_run(pool_env(a->p)->chores, attempt_work, attempt_done, attempt_free, a);
-	if (r < 0) {
-		a->error = r;
-		attempt_done(a);
-	}
-}
 
 static void on_listed(struct attempt *a)
 {
@@ -458,85 +258,6 @@ static void begin(struct pool *p, struct request *r, const char *name, uint64_t 
 
 /* ---- making ------------------------------------------------------------------------------------------------- */
 
-struct wanted {
-	char *name, *format, *backing, *backing_format;
-	uint64_t capacity, allocation;
-	bool has_allocation;
-};
-
-static void wanted_clear(struct wanted *w)
-{
-	free(w->name);
-	free(w->format);
-	free(w->backing);
-	free(w->backing_format);
-}
-
-static int parse_format(struct failure *f, xmlNode *n, char **ret)
-{
-	int r = xml_check_attributes(f, n, "type");
-
-	free(*ret);
-	*ret = xml_attribute(n, "type");
-	if (r == 0 && (!*ret || (strcmp(*ret, "raw") != 0 && strcmp(*ret, "qcow2") != 0)))
-		r = xml_refuse(f, n, "'%s' is not supported; it can be one of: raw qcow2", *ret ? *ret : "");
-	return r;
-}
-
-static int parse_part(struct failure *f, xmlNode *part, char **path, char **format)
-{
-	int r = xml_check_attributes(f, part, "");
-
-	for (xmlNode *n = xml_first(part); n && r == 0; n = xml_next(n)) {
-		if (xml_is(n, "format"))
-			r = parse_format(f, n, format);
-		else if (path && xml_is(n, "path")) {
-			free(*path);
-			*path = xml_content(n);
-			if (!*path || (*path)[0] != '/')
-				r = xml_refuse(f, n, "that is no absolute path");
-		} else if (!xml_is(n, "path"))
-			r = xml_refuse(f, n, "this element is not understood within <%s>", (const char *)part->name);
-	}
-	return r;
-}
-
-static int parse_wanted(const char *xml, struct wanted *w, struct failure *f)
-{
-	xmlDoc *doc = NULL;
-	xmlNode *root;
-	int r = xml_parse(xml ? xml : "", "volume", &doc, f);
-
-	if (r != 0)
-		return r;
-	root = xmlDocGetRootElement(doc);
-	r = xml_check_attributes(f, root, "type");
-	for (xmlNode *n = xml_first(root); n && r == 0; n = xml_next(n)) {
-		if (xml_is(n, "name")) {
-			free(w->name);
-			w->name = xml_content(n);
-		} else if (xml_is(n, "capacity"))
-			r = xml_size(f, n, "bytes", &w->capacity);
-		else if (xml_is(n, "allocation")) {
-			r = xml_size(f, n, "bytes", &w->allocation);
-			w->has_allocation = true;
-		} else if (xml_is(n, "target"))
-			r = parse_part(f, n, NULL, &w->format);
-		else if (xml_is(n, "backingStore"))
-			r = parse_part(f, n, &w->backing, &w->backing_format);
-		else if (!xml_is(n, "key") && !(xml_is(n, "source") && !xml_first(n)))
-			r = xml_refuse(f, n, "this element is not understood within <volume>");
-	}
-	if (r == 0 && !w->name)
-		r = xml_refuse(f, root, "it has no <name>");
-	if (r == 0 && !w->format)
-		w->format = strdup("raw");
-	if (r == 0 && w->backing && strcmp(w->format, "qcow2") != 0)
-		r = xml_refuse(f, root, "only a qcow2 can have a <backingStore>");
-	xmlFreeDoc(doc);
-	return r;
-}
-
 static void on_creatable(struct attempt *a)
 {
 	struct pool *p = a->p;
@@ -550,7 +271,7 @@ static void on_creatable(struct attempt *a)
 	if (!attempt_is_good(a))
 		return;
 	/* Understood before, so it is again. */
-	if (parse_wanted(r->text, &w, &f) != 0 || !(part = path_of(p, ".", w.name, ".part"))) {
+	if (wanted_parse(r->text, &w, &f) != 0 || !(part = path_of(p, ".", w.name, ".part"))) {
 		pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
 		failure_clear(&f);
 		wanted_clear(&w);
@@ -586,7 +307,7 @@ static void op_create(struct pool *p, struct request *r)
 	struct wanted w = {0};
 	struct failure f = {0};
 	struct attempt *a;
-	int e = parse_wanted(r->text, &w, &f);
+	int e = wanted_parse(r->text, &w, &f);
 
 	if (e != 0) {
 		struct result result = {.failure = f};
@@ -618,7 +339,7 @@ static void on_clonable(struct attempt *a)
 		return;
 	source = path_of(p, "", r->text, "");
 	part = path_of(p, ".", r->text2, ".part");
-	if (!source || !part || (xml && parse_wanted(xml, &w, &f) != 0)) {
+	if (!source || !part || (xml && wanted_parse(xml, &w, &f) != 0)) {
 		free(part);
 		failure_clear(&f);
 		pool_refuse(p, r, VIREO_NO_MEMORY, "out of memory");
@@ -650,7 +371,7 @@ static void op_clone(struct pool *p, struct request *r)
 		pool_refuse(p, r, VIREO_NOT_SUPPORTED, "a volume is cloned within its pool, by copying");
 		return;
 	}
-	if (xml && parse_wanted(xml, &w, &f) != 0) {
+	if (xml && wanted_parse(xml, &w, &f) != 0) {
 		struct result result = {.failure = f};
 
 		env_post_result_full(pool_env(p), r, &result);

@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SOURCES = {
     'qmp': ['drivers/qemu/qmp.c', 'drivers/qemu/parser.c'],
-    'vm': ['drivers/qemu/vm-parse.c', 'drivers/qemu/vm-devices.c', 'drivers/qemu/command.c', 'drivers/qemu/xml.c'],
+    'vm': ['drivers/qemu/vm-parse.c', 'drivers/qemu/vm-devices.c', 'drivers/qemu/command.c', 'drivers/qemu/firmware.c', 'drivers/qemu/xml.c'],
 }
 PACKAGES = ['libsystemd', 'libxml-2.0', 'json-c', 'libmd']
 
