@@ -150,10 +150,23 @@ void domain_adopt(struct domain *d);
 void domain_destroy(struct domain *d, struct request *r);
 /* The service was refused: as a process, then. */
 void domain_spawn_again(struct domain *d);
+/* It came to nothing; the first reason counts. May free it. */
+void domain_start_fail(struct domain *d, enum vireo_error error, const char *format, ...) _printf_(3, 4);
 /* Nobody knows whether there will be a service. */
 void domain_start_lost(struct domain *d, const char *why);
 /* Let it go on without us. */
 void domain_leave(struct domain *d);
+
+/* ---- end.c -------------------------------------------------------------------------------------------------- */
+
+void domain_watch_process(struct domain *d);
+void domain_kill_process(struct domain *d);
+/* The process has gone, and so has its monitor. May free it. */
+void domain_ended(struct domain *d);
+/* It will end, or its monitor can be had again. */
+void domain_wait_for_end(struct domain *d);
+int domain_connect_again(struct domain *d);
+void domain_down(struct guest *g, enum qmp_end why, const char *message);
 
 /* ---- operations.c ------------------------------------------------------------------------------------------- */
 

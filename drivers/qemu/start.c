@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/pidfd.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
@@ -31,249 +30,15 @@
 
 /* A loaded machine may take its time to start a process; whether it still lives is known without a clock. */
 #define GREETING_PATIENCE (60 * USEC_PER_SEC)
-#define ADOPT_PATIENCE (3 * USEC_PER_SEC)
 #define COMMAND_PATIENCE (60 * USEC_PER_SEC)
-#define QUIT_PATIENCE (5 * USEC_PER_SEC)
 #define LOCK_RETRY (20 * USEC_PER_MSEC)
 #define LOCK_RETRIES 250
-#define RECONNECT_AFTER (2 * USEC_PER_SEC)
 
 static void spawn(struct domain *d);
-static void ended(struct domain *d);
-
-static void fail(struct domain *d, enum vireo_error error, const char *format, ...) _printf_(3, 4);
-
-/* ---- the process -------------------------------------------------------------------------------------------- */
-
-static void forget_process(struct domain *d)
-{
-	d->exit = sd_event_source_disable_unref(d->exit);
-	if (d->pidfd >= 0)
-		close(d->pidfd);
-	d->pidfd = -1;
-	d->pid = 0;
-}
-
-static int on_exit_io(sd_event_source *s, int fd, uint32_t events, void *userdata)
-{
-	struct domain *d = userdata;
-
-	(void)sd_event_source_set_enabled(s, SD_EVENT_OFF);
-	/*
-	 * What it still said is read first: the end of the monitor comes by itself, as the process has gone. Where it never
-	 * had one, this is the end.
-	 */
-	if (!d->guest || !d->guest->qmp)
-		ended(d);
-	return 0;
-}
-
-static void watch_process(struct domain *d)
-{
-	if (d->pidfd >= 0 && sd_event_add_io(d->c->env.event, &d->exit, d->pidfd, EPOLLIN, on_exit_io, d) >= 0)
-		(void)sd_event_source_set_description(d->exit, "qemu");
-}
-
-static bool process_has_ended(struct domain *d)
-{
-	int fd;
-
-	if (d->phase == RUN_OFF)
-		return true;
-	/* The lock is the truth: whoever holds it can still write to the disks. */
-	if (files_lock(d->directory, "lock", &fd) < 0)
-		return false;
-	close(fd);
-	return true;
-}
-
-static void kill_process(struct domain *d)
-{
-	if (d->pidfd < 0)
-		(void)files_lock_holder(d->directory, d->pid, &d->pid, &d->pidfd);
-	if (d->pidfd >= 0)
-		(void)pidfd_send_signal(d->pidfd, SIGKILL, NULL, 0);
-	service_kill(d);
-}
-
-/* ---- the end ------------------------------------------------------------------------------------------------ */
-
-static const char *word_of_end(const char *reason)
-{
-	/* libvirt's details and words are the same here. */
-	return reason;
-}
-
-static void end_destroys(struct domain *d, enum vireo_error error, const char *message)
-{
-	struct request **list = TAKE(d->destroys);
-	size_t n = d->n_destroys;
-
-	d->n_destroys = 0;
-	timer_clear(&d->kill_timer);
-	for (size_t i = 0; i < n; i++)
-		env_post_result(&d->c->env, list[i], error, "%s", message);
-	free(list);
-}
-
-static void clean_files(struct domain *d)
-{
-	files_unlink(d->directory, "live.xml");
-	files_unlink(d->directory, "monitor");
-	files_unlink(d->directory, "pid");
-	process_end_tpm(d->directory);
-	files_unlink(d->directory, "tpm");
-}
-
-/* The start has failed, or was ended: as if it had never been. */
-static void start_failed(struct domain *d)
-{
-	struct request *r = TAKE(d->start);
-	struct result result = {0};
-	bool transient = !d->config;
-
-	_cleanup_(freep) char *words = process_last_words(d->directory);
-
-	result.failure = d->why;
-	d->why = (struct failure){0};
-	if (result.failure.error == VIREO_OK)
-		failure_set(&result.failure, VIREO_OPERATION_FAILED, "QEMU did not start: %s",
-			words ? words : "it ended without a word");
-	log_warning("Domain '%s' did not start: %s", domain_name(d), result.failure.message);
-	vm_free(TAKE(d->live));
-	free(TAKE(d->live_text));
-	if (!transient) {
-		(void)files_save_state(d, "off");
-		domain_post_settled(d);
-	}
-	if (r)
-		env_post_result_full(&d->c->env, r, &result);
-	else
-		failure_clear(&result.failure);
-}
-
-static void stopped(struct domain *d, const char *reason)
-{
-	struct report *r;
-	struct observation *o = observation_new(&r, KIND_DOMAIN, d->uuid, domain_name(d));
-
-	snprintf(d->word, sizeof(d->word), "%s", word_of_end(reason));
-	d->managed_save = files_has(d->directory, "save");
-	(void)files_save_state(d, "off");
-	log_info("Domain '%s' has ended (%s).", domain_name(d), reason);
-	if (o) {
-		o->cause = CAUSE_STOPPED;
-		o->reason = strdup(reason);
-		o->run = d->run;
-		o->seen = d->config ? domain_seen(d) : NULL;
-		o->look = !d->config ? LOOK_GONE : o->seen ? LOOK_SEEN : LOOK_FAILED;
-	}
-	env_post(&d->c->env, r);
-	domain_post_settled(d);
-}
-
-/* The process has gone, and so has its monitor. May free @d. */
-static void ended(struct domain *d)
-{
-	struct driver_connection *c = d->c;
-	struct guest *g = TAKE(d->guest);
-	bool told = g && g->announced;
-
-	timer_clear(&d->timer);
-	chores_close_fd(d->c->env.chores, d->incoming);
-	d->incoming = -1;
-	clean_files(d);
-	forget_process(d);
-	service_forget(d);
-	free(TAKE(d->unit));
-	d->phase = RUN_OFF;
-	d->adopted = false;
-	if (!told) {
-		start_failed(d);
-	} else {
-		struct vm *live = TAKE(d->live);
-		char *live_text = TAKE(d->live_text);
-
-		/* Its name stays good until all is told. */
-		if (!d->config)
-			d->live = TAKE(live);
-		g->announced = false;
-		stopped(d, g->end_reason);
-		vm_free(live);
-		free(live_text);
-		guest_jobs_fail(g, VIREO_OUTCOME_UNKNOWN, "QEMU ended");
-	}
-	if (g)
-		guest_answer(g, WAITED_DOWN, NULL);
-	end_destroys(d, VIREO_OK, "");
-	guest_free(g);
-	if (!d->config)
-		domain_forget(d);
-	run_progress(c);
-}
-
-static void on_look_again(struct timer *t, void *userdata);
-
-static void wait_for_end(struct domain *d)
-{
-	if (process_has_ended(d)) {
-		ended(d);
-		return;
-	}
-	if (d->exit) {
-		int enabled = SD_EVENT_OFF;
-
-		(void)sd_event_source_get_enabled(d->exit, &enabled);
-		/* It has exited, and somebody else holds the lock for a moment more: a child of its own. */
-		if (enabled == SD_EVENT_OFF)
-			(void)sd_event_source_set_enabled(d->exit, SD_EVENT_ON);
-	}
-	timer_in(d->c->env.clock, &d->timer, d->exit ? RECONNECT_AFTER : LOCK_RETRY, on_look_again, d);
-}
-
-static int connect_again(struct domain *d)
-{
-	int fd, r = process_connect(d->directory, "monitor", &fd);
-
-	if (r < 0)
-		return r;
-	return guest_connect(d->guest, fd, ADOPT_PATIENCE);
-}
-
-/* The monitor ended, and the process has not: perhaps only the connection was lost. */
-static void on_look_again(struct timer *t, void *userdata)
-{
-	struct domain *d = userdata;
-
-	if (process_has_ended(d))
-		ended(d);
-	else if (d->guest->qmp || connect_again(d) < 0)
-		wait_for_end(d);
-}
-
-static void on_down(struct guest *g, enum qmp_end why, const char *message)
-{
-	struct domain *d = g->owner;
-
-	if (why != QMP_END_EOF)
-		log_warning("Domain '%s': %s", domain_name(d), message);
-	if (d->phase == RUN_STARTING) {
-		/* Not even a start that could be gone on with. */
-		if (why != QMP_END_EOF && d->why.error == VIREO_OK)
-			failure_set(&d->why, VIREO_OPERATION_FAILED, "QEMU's monitor: %s", message);
-		kill_process(d);
-	} else
-		d->phase = RUN_ENDING;
-	if (d->adopted && why != QMP_END_EOF) {
-		d->adopted = false;
-		run_progress(d->c);
-	}
-	wait_for_end(d);
-}
 
 /* ---- the start ---------------------------------------------------------------------------------------------- */
 
-static void fail(struct domain *d, enum vireo_error error, const char *format, ...)
+void domain_start_fail(struct domain *d, enum vireo_error error, const char *format, ...)
 {
 	_cleanup_(freep) char *text = NULL;
 	va_list ap;
@@ -288,10 +53,10 @@ static void fail(struct domain *d, enum vireo_error error, const char *format, .
 		return;
 	if (d->pid > 0 || d->unit) {
 		/* The rest happens when it has gone. */
-		kill_process(d);
+		domain_kill_process(d);
 		return;
 	}
-	ended(d);
+	domain_ended(d);
 }
 
 static void sync_work(void *data)
@@ -322,14 +87,14 @@ static void on_first_look(struct guest *g, enum waited how, const struct seen *s
 	if (how == WAITED_DOWN)
 		return;
 	if (how == WAITED_TIMEOUT) {
-		fail(d, VIREO_TIMEOUT, "QEMU started, but does not answer");
+		domain_start_fail(d, VIREO_TIMEOUT, "QEMU started, but does not answer");
 		return;
 	}
 	d->phase = RUN_UP;
 	if (d->pidfd < 0) {
 		/* systemd's child: known by the lock that it holds. */
 		(void)files_lock_holder(d->directory, d->pid, &d->pid, &d->pidfd);
-		watch_process(d);
+		domain_watch_process(d);
 	}
 	if (d->from_managed) {
 		/* It runs again, so what was kept is of the past. The descriptor keeps this quick. */
@@ -363,7 +128,7 @@ static void on_cont(struct qmp *q, const struct qmp_reply *reply, void *userdata
 	if (reply->status == QMP_CLOSED)
 		return;
 	if (reply->status != QMP_OK)
-		fail(d, VIREO_OPERATION_FAILED, "QEMU cannot run the domain: %s", reply->message);
+		domain_start_fail(d, VIREO_OPERATION_FAILED, "QEMU cannot run the domain: %s", reply->message);
 	else
 		guest_look(d->guest, on_first_look, d);
 }
@@ -376,7 +141,7 @@ static void let_run(struct domain *d)
 	if (d->paused)
 		guest_look(g, on_first_look, d);
 	else if (qmp_execute(g->qmp, "cont", NULL, COMMAND_PATIENCE, on_cont, d) < 0)
-		fail(d, VIREO_OPERATION_FAILED, "QEMU's monitor is lost");
+		domain_start_fail(d, VIREO_OPERATION_FAILED, "QEMU's monitor is lost");
 }
 
 static void on_incoming(struct qmp *q, const struct qmp_reply *reply, void *userdata)
@@ -385,7 +150,7 @@ static void on_incoming(struct qmp *q, const struct qmp_reply *reply, void *user
 
 	/* It has begun; how it ends is told by the event MIGRATION. */
 	if (reply->status != QMP_OK && reply->status != QMP_CLOSED)
-		fail(d, VIREO_OPERATION_FAILED, "the saved state cannot be read: %s", reply->message);
+		domain_start_fail(d, VIREO_OPERATION_FAILED, "the saved state cannot be read: %s", reply->message);
 }
 
 static void on_fd(struct qmp *q, const struct qmp_reply *reply, void *userdata)
@@ -396,7 +161,7 @@ static void on_fd(struct qmp *q, const struct qmp_reply *reply, void *userdata)
 		return;
 	if (reply->status != QMP_OK ||
 		qmp_execute(q, "migrate-incoming", json_strings("uri", "fd:saved", NULL), COMMAND_PATIENCE, on_incoming, d) < 0)
-		fail(d, VIREO_OPERATION_FAILED, "QEMU does not take the saved state: %s", reply->message);
+		domain_start_fail(d, VIREO_OPERATION_FAILED, "QEMU does not take the saved state: %s", reply->message);
 }
 
 static void on_event(struct guest *g, const char *name, struct json_object *data)
@@ -409,7 +174,7 @@ static void on_event(struct guest *g, const char *name, struct json_object *data
 		if (strcmp(status, "completed") == 0)
 			let_run(d);
 		else if (strcmp(status, "failed") == 0)
-			fail(d, VIREO_OPERATION_FAILED, "the saved state does not fit this domain, or is damaged");
+			domain_start_fail(d, VIREO_OPERATION_FAILED, "the saved state does not fit this domain, or is damaged");
 		return;
 	}
 	if (d->phase != RUN_UP || !vm)
@@ -451,7 +216,7 @@ static void on_up(struct guest *g)
 	if (d->phase == RUN_STARTING && d->why.error != VIREO_OK) {
 		/* Given up before there was a process to kill. */
 		(void)qmp_execute(g->qmp, "quit", NULL, USEC_UNKNOWN, NULL, NULL);
-		kill_process(d);
+		domain_kill_process(d);
 		return;
 	}
 	guest_want_migration_events(g);
@@ -474,7 +239,7 @@ static void on_up(struct guest *g)
 	if (d->incoming < 0)
 		let_run(d);
 	else if (qmp_execute_fd(g->qmp, "getfd", json_strings("fdname", "saved", NULL), d->incoming, COMMAND_PATIENCE, on_fd, d) < 0)
-		fail(d, VIREO_OPERATION_FAILED, "QEMU's monitor is lost");
+		domain_start_fail(d, VIREO_OPERATION_FAILED, "QEMU's monitor is lost");
 }
 
 static void on_seen(struct guest *g, struct seen *s)
@@ -517,7 +282,7 @@ static const struct guest_ops ops = {
 	.xml = on_xml,
 	.pivoted = on_pivoted,
 	.up = on_up,
-	.down = on_down,
+	.down = domain_down,
 	.seen = on_seen,
 	.changed = on_changed,
 	.event = on_event,
@@ -533,7 +298,7 @@ static void spawn(struct domain *d)
 	int r = prepare(d, service_is_possible(d->c), d->tries >= LOCK_RETRIES / 4);
 
 	if (r < 0)
-		fail(d, VIREO_OPERATION_FAILED, "%s", strerror(-r));
+		domain_start_fail(d, VIREO_OPERATION_FAILED, "%s", strerror(-r));
 }
 
 /* Ask systemd for what is prepared. Takes the descriptors of @p. */
@@ -578,25 +343,25 @@ void domain_prepared(struct domain *d, struct prepared *p)
 	if (d->why.error != VIREO_OK && d->pid == 0) {
 		/* Destroyed meanwhile, and there is nothing yet. */
 		prepared_free(p);
-		ended(d);
+		domain_ended(d);
 		return;
 	}
 	if (r == 0) {
 		r = guest_connect(d->guest, p->connected, GREETING_PATIENCE);
 		p->connected = -1;
 	}
-	watch_process(d);
+	domain_watch_process(d);
 	if (r == 0 && d->pid == 0)
 		r = ask_for_service(d, p);
 	if (r == -EAGAIN)
-		fail(d, VIREO_INVALID_STATE, "a QEMU of this domain is still there");
+		domain_start_fail(d, VIREO_INVALID_STATE, "a QEMU of this domain is still there");
 	else if (r > 0)
-		fail(d, p->f.error, "%s", p->f.message ? p->f.message : "");
+		domain_start_fail(d, p->f.error, "%s", p->f.message ? p->f.message : "");
 	else if (r < 0) {
 		guest_disconnect(d->guest);
-		fail(d, VIREO_OPERATION_FAILED, "%s", strerror(-r));
+		domain_start_fail(d, VIREO_OPERATION_FAILED, "%s", strerror(-r));
 	} else if (d->why.error != VIREO_OK)
-		kill_process(d);
+		domain_kill_process(d);
 	prepared_free(p);
 }
 
@@ -609,7 +374,7 @@ void domain_spawn_again(struct domain *d)
 	process_end_tpm(d->directory);
 	if (d->why.error != VIREO_OK)
 		/* It was destroyed meanwhile. */
-		ended(d);
+		domain_ended(d);
 	else
 		spawn(d);
 }
@@ -621,7 +386,7 @@ void domain_start_lost(struct domain *d, const char *why)
 	service_kill(d);
 	guest_disconnect(d->guest);
 	/* Whoever has the lock then is removed before the next start, or waited for. */
-	ended(d);
+	domain_ended(d);
 }
 
 static struct guest *make_guest(struct domain *d)
@@ -649,7 +414,7 @@ void domain_start(struct domain *d, struct request *r, bool paused, int incoming
 	d->tries = 0;
 	d->guest = make_guest(d);
 	if (!d->guest)
-		fail(d, VIREO_NO_MEMORY, "out of memory");
+		domain_start_fail(d, VIREO_NO_MEMORY, "out of memory");
 	else
 		spawn(d);
 }
@@ -746,75 +511,18 @@ void domain_adopt(struct domain *d)
 	for (size_t i = 0; i < ELEMENTS(words); i++)
 		if (strcmp(d->word, words[i]) == 0)
 			d->guest->running_word = d->saved_word = words[i];
-	(void)files_lock_holder(d->directory, d->pid, &d->pid, &d->pidfd);
-	watch_process(d);
+	if (files_lock_holder(d->directory, d->pid, &d->pid, &d->pidfd) == -ESRCH) {
+		int tpm;
+
+		/* QEMU has ended; a TPM that has not with it would be waited for in vain. */
+		if (files_tpm_holder(d->directory, &tpm) == 0) {
+			(void)pidfd_send_signal(tpm, SIGKILL, NULL, 0);
+			close(tpm);
+		}
+	}
+	domain_watch_process(d);
 	d->guest->announced = true;
-	d->adopted = connect_again(d) >= 0;
+	d->adopted = domain_connect_again(d) >= 0;
 	if (!d->adopted)
-		wait_for_end(d);
-}
-
-void domain_leave(struct domain *d)
-{
-	d->exit = sd_event_source_disable_unref(d->exit);
-	timer_clear(&d->timer);
-	timer_clear(&d->kill_timer);
-	service_forget(d);
-	if (d->phase == RUN_STARTING)
-		/* Nobody was told of it. What is left of it is removed when the directory is opened again. */
-		kill_process(d);
-	if (d->incoming >= 0)
-		close(d->incoming);
-	free(TAKE(d->unit));
-	guest_free(TAKE(d->guest));
-	if (d->pidfd >= 0)
-		close(d->pidfd);
-	request_free(d->start);
-	for (size_t i = 0; i < d->n_destroys; i++)
-		request_free(d->destroys[i]);
-	free(d->destroys);
-	failure_clear(&d->why);
-}
-
-/* ---- destroying --------------------------------------------------------------------------------------------- */
-
-static void on_kill(struct timer *t, void *userdata)
-{
-	struct domain *d = userdata;
-	bool graceful = d->n_destroys > 0;
-
-	for (size_t i = 0; i < d->n_destroys; i++)
-		graceful = graceful && vdict_b(d->destroys[i]->options, "graceful", false);
-	if (graceful) {
-		end_destroys(d, VIREO_TIMEOUT, "QEMU does not end on being asked");
-		return;
-	}
-	kill_process(d);
-	if (d->pidfd < 0)
-		end_destroys(d, VIREO_OPERATION_FAILED, "QEMU does not end on being asked, and its process cannot be found");
-}
-
-void domain_destroy(struct domain *d, struct request *r)
-{
-	struct request **list = reallocarray(d->destroys, d->n_destroys + 1, sizeof(*list));
-
-	if (!list) {
-		env_post_result(&d->c->env, r, VIREO_NO_MEMORY, "out of memory");
-		return;
-	}
-	d->destroys = list;
-	list[d->n_destroys++] = r;
-	if (d->phase == RUN_STARTING) {
-		/* fail() may free the domain, when there is no process yet; the request is ended with it. */
-		timer_clear(&d->timer);
-		fail(d, VIREO_OPERATION_FAILED, "the domain was destroyed while it started");
-		return;
-	}
-	if (strcmp(d->guest->end_reason, "failed") == 0)
-		d->guest->end_reason = "destroyed";
-	if (d->n_destroys > 1)
-		return;
-	if (d->guest->qmp)
-		(void)qmp_execute(d->guest->qmp, "quit", NULL, USEC_UNKNOWN, NULL, NULL);
-	timer_in(d->c->env.clock, &d->kill_timer, d->guest->qmp && !d->guest->hung ? QUIT_PATIENCE : 0, on_kill, d);
+		domain_wait_for_end(d);
 }
