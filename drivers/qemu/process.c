@@ -95,6 +95,20 @@ int process_monitor(const char *directory, const char *file, int *ret_listener, 
 	return r;
 }
 
+bool process_keep_only(int *fds, size_t n)
+{
+	/* Above those that are about to be filled, so that none is overwritten before it was moved. */
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0 && (fds[i] = fcntl(fds[i], F_DUPFD, 16)) < 0)
+			return false;
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0 && (fds[i] = dup2(fds[i], 3 + (int)i)) < 0)
+			return false;
+		else if (fds[i] < 0)
+			(void)close(3 + (int)i);
+	return close_range(3 + (unsigned)n, ~0U, 0) == 0;
+}
+
 /* Between fork() and execve() of a process with threads: async-signal-safe calls only. */
 static _Noreturn void child(const struct process *p, char *const *environment, int log, int report)
 {

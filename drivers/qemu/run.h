@@ -218,6 +218,12 @@ struct process {
 
 /* Any thread. A process that outlives us, in a session of its own. 0, or a negative errno: also that of execve(). */
 int process_spawn(const struct process *p, pid_t *ret_pid);
+/*
+ * Of a child that goes on without execve(): these it keeps, at other numbers; of everything else of ours it has nothing, or it
+ * would hold our name on the bus, our locks, and other children's pipes, for as long as it lasts. At most 13; those below 0
+ * stay so. Async-signal-safe.
+ */
+bool process_keep_only(int *fds, size_t n);
 int process_log(const char *directory, const char *file);
 /* A listening socket @directory/@file. */
 int process_listen(const char *directory, const char *file, int *ret);

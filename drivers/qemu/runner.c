@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "pool.h"
+#include "run.h"
 #include "util/utf8.h"
 
 #define WORDS_MAX 4096
@@ -277,9 +278,13 @@ int runner_copy(sd_event *event, int in, int64_t in_offset, int out, int64_t out
 		return -errno;
 	pid = fork();
 	if (pid == 0) {
+		int fds[] = {in, out, report[1]};
+
 		child_signals();
 		(void)signal(SIGPIPE, SIG_IGN);
-		copy(in, in_offset, out, out_offset, length, sync, report[1]);
+		if (!process_keep_only(fds, ELEMENTS(fds)))
+			_exit(1);
+		copy(fds[0], in_offset, fds[1], out_offset, length, sync, fds[2]);
 	}
 	close(report[1]);
 	if (pid < 0) {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "run.h"
 #include "saved.h"
 
 #include <errno.h>
@@ -82,7 +83,13 @@ int saved_finish(const char *path, int fd, bool head, int *ret_pidfd)
 		return -errno;
 	pid = fork();
 	if (pid == 0) {
+		int fds[] = {fd, dir};
+
 		/* Async-signal-safe calls only: the parent has threads. */
+		if (!process_keep_only(fds, 2))
+			_exit(EIO);
+		fd = fds[0];
+		dir = fds[1];
 		if (fsync(fd) < 0 || (head && (pwrite(fd, whole, sizeof(whole), 0) != (ssize_t)sizeof(whole) || fsync(fd) < 0)) ||
 			rename(part, path) < 0 || fsync(dir) < 0)
 			_exit(errno > 0 && errno < 256 ? errno : EIO);
