@@ -60,16 +60,17 @@ static void find_active(struct found *p, const char *directory)
 		strncmp(active, id, strlen(id)) != 0)
 		return;
 	if (pool_parse(rest + 1, &uuid, &name, &path, &p->active_text, &f) == 0) {
-		free(p->name);
-		free(p->path);
-		p->name = TAKE(name);
-		p->path = TAKE(path);
-		pool_look(p->path, &p->look);
-		p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		pool_look(path, &p->look);
+		p->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (p->fd < 0 || p->look.error < 0) {
-			log_warning("Pool '%s' is inactive now: %s: %s", p->name, p->path,
+			log_warning("Pool '%s' is inactive now: %s: %s", name, path,
 				strerror(p->look.error < 0 ? -p->look.error : errno));
 			free(TAKE(p->active_text));
+		} else {
+			free(p->name);
+			free(p->path);
+			p->name = TAKE(name);
+			p->path = TAKE(path);
 		}
 	}
 	failure_clear(&f);

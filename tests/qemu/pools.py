@@ -182,6 +182,24 @@ def main(test):
         house.restarted()
         wait_for(lambda: pool.properties()['Active'], 30, 'it is started with the machine', poll=0.05)
 
+    with test.case('another description for the next start'):
+        first, second = test.scope.directory('first'), test.scope.directory('second')
+        moved = define(POOL.format('moved', first))
+        moved('Start')
+        uuid = moved.properties()['UUID']
+        define(POOL.format('moved', second).replace('<target>', f'<uuid>{uuid}</uuid><target>'))
+        test.equal(moved.volumes(), {}, 'it is where it was')
+        house.vireod.stop()
+        shutil.rmtree(first)
+        house.vireod.start()
+        house.restarted()
+        test.check(not moved.properties()['Active'], 'it cannot go on')
+        (second / 'here').write_text('x')
+        moved('Start')
+        test.equal(list(moved.volumes()), ['here'], 'it is where its description says')
+        moved('Stop')
+        moved('Undefine')
+
     with test.case('the directory goes away'):
         begun = house.mark()
         shutil.rmtree(directory)
