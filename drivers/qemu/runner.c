@@ -12,6 +12,7 @@
 
 #include "pool.h"
 #include "run.h"
+#include "util/thread.h"
 #include "util/utf8.h"
 
 #define WORDS_MAX 4096
@@ -28,22 +29,37 @@ struct runner {
 	int status; /* of waitid: 0, or a negative errno */
 };
 
+static struct thread_group reapers = THREAD_GROUP_INIT;
+
+static void *reap(void *data)
+{
+	int pidfd = (int)(intptr_t)data;
+	siginfo_t si;
+
+	(void)waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED);
+	close(pidfd);
+	thread_ended(&reapers);
+	return NULL;
+}
+
+/* It is dead as soon as the kernel lets it: its disk may hang. The loop does not wait for that. Takes @pidfd. */
+static void kill_it(int pidfd)
+{
+	(void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+	if (thread_start(&reapers, reap, (void *)(intptr_t)pidfd) < 0)
+		close(pidfd);
+}
+
 void runner_free(struct runner *r)
 {
 	if (!r)
 		return;
 	sd_event_source_disable_unref(r->source);
 	sd_event_source_disable_unref(r->exit);
-	if (r->pidfd >= 0) {
-		if (!r->exited) {
-			siginfo_t si;
-
-			(void)pidfd_send_signal(r->pidfd, SIGKILL, NULL, 0);
-			/* It is dead as soon as the kernel lets it: its disk may hang. It is not waited for then. */
-			(void)waitid(P_PIDFD, (id_t)r->pidfd, &si, WEXITED | WNOHANG);
-		}
+	if (r->pidfd >= 0 && !r->exited)
+		kill_it(r->pidfd);
+	else if (r->pidfd >= 0)
 		close(r->pidfd);
-	}
 	if (r->out >= 0)
 		close(r->out);
 	free(r);

@@ -217,6 +217,22 @@ def main(test):
         transient = define(POOL.format('transient', directory), create=True)
         transient('Stop')
         test.equal([p for k, p in house.vireod.snapshot()[2].values() if k == 'StoragePool'], [], 'none is left')
+
+    with test.case('a connection is closed in the middle of a download'):
+        other = house.vireod.manager('Open', '(sa{sv})', f'vireo://{test.scope.directory("other")}', {})
+        house.vireod.wait_connected(path=other)
+        pool = Pool(house, house.vireod.call(other, 'org.vireo1.Connection', 'CreatePool', '(sa{sv})',
+                                             POOL.format('passing', directory), {})[0])
+        pool.create('stuck', 1 << 20)
+        reader, writer = os.pipe()
+        pool.transfer('DownloadVolume', 'stuck', writer, **{'async': GLib.Variant('b', True)})
+        wait_for(lambda: select.select([reader], [], [], 0)[0], 30, 'it has begun', poll=0.05)
+        house.vireod.manager('Close', '(o)', other)
+        children = pathlib.Path(f'/proc/{house.vireod.process.pid}/task/{house.vireod.process.pid}/children')
+        wait_for(lambda: not children.read_text().split(), 20, lambda: f'no child is left, dead or alive: {children.read_text()}',
+                 poll=0.05)
+        os.close(writer)
+        os.close(reader)
     test.judge(house.vireod)
     house.finish()
 
