@@ -510,7 +510,6 @@ static int pick_job(struct ctl *c, json_object *objects, const char *object, con
 
 int resolve_job(struct ctl *c, const char *name, const char *wanted, char **ret)
 {
-	_cleanup_(freep) char *object = NULL;
 	struct snapshot s = {0};
 	struct matches m;
 	int r;
