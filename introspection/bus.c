@@ -289,6 +289,7 @@ void face_free(struct face *f)
 	watches_free(f, NULL);
 	streams_free(f->streams);
 	authority_free(f->authority);
+	timer_clear(&f->turns_timer);
 	timer_clear(&f->rights_timer);
 	timer_clear(&f->groups_timer);
 	sd_event_source_disable_unref(f->groups);

@@ -157,7 +157,7 @@ static int compute(struct broker *b, const struct filter *filter, char *hex)
 	return 0;
 }
 
-static void digest_go(struct held *h)
+static void digest_make(struct held *h)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	struct broker *b = h->face->broker;
@@ -172,6 +172,11 @@ static void digest_go(struct held *h)
 		held_errno(h, r);
 	else
 		held_reply(h, TAKE(reply));
+}
+
+static void digest_go(struct held *h)
+{
+	held_in_turn(h, digest_make);
 }
 
 static const struct held_ops digest_ops = {.go = digest_go, .free = digest_free};

@@ -121,9 +121,15 @@ static int take(struct event *e, void *userdata)
 
 static void on_timer(struct timer *t, void *userdata);
 
+static void read_on(struct held *h);
+
 static void go_on_later(struct poll *p)
 {
-	timer_in(p->held.face->clock, &p->held.timer, 0, on_timer, p);
+	timer_clear(&p->held.timer);
+	if (p->held.viewer)
+		held_in_turn(&p->held, read_on);
+	else
+		timer_in(p->held.face->clock, &p->held.timer, 0, on_timer, p);
 }
 
 static unsigned count_polls(const struct peer *p)
@@ -194,10 +200,15 @@ static void on_timer(struct timer *t, void *userdata)
 		read_slice(p);
 }
 
+static void read_on(struct held *h)
+{
+	read_slice((struct poll *)h);
+}
+
 static void poll_go(struct held *h)
 {
 	if (!rights_moved(h, ((struct poll *)h)->after))
-		read_slice((struct poll *)h);
+		held_in_turn(h, read_on);
 }
 
 static const struct held_ops poll_ops = {.go = poll_go, .free = poll_free};

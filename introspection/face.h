@@ -56,11 +56,20 @@ struct held {
 	struct warrant *warrant; /* is being decided about; NULL: not, or not any more */
 	const struct peer *viewer; /* whose rights bound what the answer may show; NULL: all of it */
 	size_t bytes;	    /* of its arguments, if they may be large */
+	void (*work)(struct held *h); /* to be done in turn; NULL: none */
 	uint64_t considered; /* by authorize_peer(), in this pass */
 	struct held *prev, *next;	    /* of the face */
 	struct held *peer_prev, *peer_next; /* of the peer */
+	struct held *turn_prev, *turn_next; /* of face.turns, with @work */
 };
 
+/*
+ * held_in_turn() - do work that takes long, such as a listing, without keeping the loop from others
+ *
+ * One piece of work at a time, of each caller in turn, and never more than half of the time: however many are asked for,
+ * everything else is answered in between. For root and our own user at once. @work may free @h; it may ask for a turn again.
+ */
+void held_in_turn(struct held *h, void (*work)(struct held *h));
 /* Allocates @size bytes, zeroed but for the head. NULL: no memory. */
 void *held_new(struct face *f, sd_bus_message *m, const struct held_ops *ops, size_t size);
 /* Each answers and frees. */
@@ -191,6 +200,7 @@ struct peer {
 	unsigned n_held;
 	unsigned n_watches;
 	unsigned n_polls;	     /* of those */
+	uint64_t turn;		     /* face.turn when it was his last */
 	struct filter *subscription; /* NULL: none */
 	char *connections;	     /* paths that a subscriber was told of last (signals.c); NULL: none yet */
 	struct right *rights;
@@ -353,6 +363,9 @@ struct face {
 	uint64_t names_from;	     /* the version from which on they are complete */
 	size_t n_names;
 	struct timer rights_timer, groups_timer;
+	struct held *turns; /* held.c */
+	struct timer turns_timer;
+	uint64_t turn, rest_until; /* monotonic µs */
 	sd_event_source *groups; /* tells that /etc/group was changed */
 	uint64_t pass;		     /* of authorize_peer() */
 	sd_bus_slot *leaving; /* the match that tells who left the bus; while there are peers */

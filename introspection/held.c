@@ -23,6 +23,8 @@ void *held_new(struct face *f, sd_bus_message *m, const struct held_ops *ops, si
 void held_free(struct held *h)
 {
 	timer_clear(&h->timer);
+	if (h->work)
+		DL_DELETE2(h->face->turns, h, turn_prev, turn_next);
 	warrant_free(h->warrant);
 	if (h->peer)
 		peer_detach(h);
@@ -32,6 +34,61 @@ void held_free(struct held *h)
 	sd_bus_message_unref(h->m);
 	free(h);
 }
+
+/* ---- in turn ---------------------------------------------------------------------------------------------------- */
+
+static void on_turn(struct timer *t, void *userdata);
+
+static void turn_later(struct face *f)
+{
+	uint64_t now = clock_monotonic(f->clock);
+
+	if (f->turns && !f->turns_timer.set)
+		timer_in(f->clock, &f->turns_timer, f->rest_until > now ? f->rest_until - now : 0, on_turn, f);
+}
+
+static uint64_t last_turn(const struct held *h)
+{
+	return h->peer ? h->peer->turn : 0;
+}
+
+static void on_turn(struct timer *t, void *userdata)
+{
+	struct face *f = userdata;
+	struct held *h, *next = f->turns;
+	uint64_t began = clock_monotonic(f->clock), now;
+	void (*work)(struct held *h);
+
+	DL_FOREACH2(f->turns, h, turn_next)
+	if (last_turn(h) < last_turn(next))
+		next = h;
+	if (!next)
+		return;
+	if (next->peer)
+		next->peer->turn = ++f->turn;
+	work = TAKE(next->work);
+	DL_DELETE2(f->turns, next, turn_prev, turn_next);
+	work(next);
+	/* As long as that took, others have the loop. */
+	now = clock_monotonic(f->clock);
+	f->rest_until = now + (now - began);
+	turn_later(f);
+}
+
+void held_in_turn(struct held *h, void (*work)(struct held *h))
+{
+	struct face *f = h->face;
+
+	if (!h->peer || peer_is_privileged(h->peer)) {
+		work(h);
+		return;
+	}
+	h->work = work;
+	DL_APPEND2(f->turns, h, turn_prev, turn_next);
+	turn_later(f);
+}
+
+/* ---- answers ---------------------------------------------------------------------------------------------------- */
 
 int held_begin(struct held *h, sd_bus_message **ret)
 {

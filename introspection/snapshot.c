@@ -52,7 +52,7 @@ static int append_objects(struct snapshot *s, sd_bus_message *reply)
 	return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-static void snapshot_go(struct held *h)
+static void snapshot_make(struct held *h)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	struct snapshot *s = (struct snapshot *)h;
@@ -73,6 +73,11 @@ static void snapshot_go(struct held *h)
 		rights_listed(h);
 		held_reply(h, TAKE(reply));
 	}
+}
+
+static void snapshot_go(struct held *h)
+{
+	held_in_turn(h, snapshot_make);
 }
 
 static const struct held_ops snapshot_ops = {.go = snapshot_go, .free = snapshot_free};
@@ -117,7 +122,7 @@ static int append_managed(sd_bus_message *m, const struct object *o)
  * sd-bus could do it by the getters, several times slower; and it would name Peer, Introspectable and Properties as
  * interfaces of each object, which InterfacesRemoved would then have to name too, or a GDBus client never lets go.
  */
-static void managed_go(struct held *h)
+static void managed_make(struct held *h)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	struct broker *b = h->face->broker;
@@ -144,12 +149,15 @@ static void managed_go(struct held *h)
 		held_reply(h, TAKE(reply));
 }
 
-static const struct held_ops managed_ops = {.go = managed_go};
+static const struct held_ops managed_ops = {.go = managed_make};
 
 int filter_managed_objects(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
+	const char *sender = sd_bus_message_get_sender(m);
 	struct face *face = userdata;
+	struct peer *p;
 	struct held *h;
+	int r;
 
 	/* Anything that is not exactly this is sd-bus's to refuse. */
 	if (!sd_bus_message_is_method_call(m, DBUS_INTERFACE_OBJECT_MANAGER, "GetManagedObjects") ||
@@ -158,8 +166,20 @@ int filter_managed_objects(sd_bus_message *m, void *userdata, sd_bus_error *erro
 	h = held_new(face, m, &managed_ops, sizeof(*h));
 	if (!h)
 		return face_error(error, -ENOMEM, NULL);
-	/* The gate has asked, if need be. */
+	/* The gate has asked, if need be; who it is matters here only for whose turn it is. */
 	h->viewer = face->viewer;
-	managed_go(h);
+	if (sender && face->authority) {
+		r = peer_get(face, sender, &p);
+		if (r < 0) {
+			held_errno(h, r);
+			return 1;
+		}
+		if (p->n_held >= HELD_PER_PEER_MAX) {
+			held_failf(h, VIREO_LIMITS_EXCEEDED, "calls: %u of this caller are waiting already", p->n_held);
+			return 1;
+		}
+		peer_attach(p, h);
+	}
+	held_in_turn(h, managed_make);
 	return 1;
 }

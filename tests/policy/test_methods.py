@@ -502,6 +502,36 @@ class Limits(PolicyCase):
         self.assertTrue(words.startswith('streams: this user'), words)
         self.caller(BOB).manager('Watch', '(a{sv})', {}).get()
 
+    def test_listings_in_turn(self):
+        """Whoever asks for hundreds of them does not keep the loop from others: not from a Ping, not from one listing."""
+        self.rules(allow(VIEW))
+        path = '/org/vireo1/connection/many'
+        self.vireod.manager('Open', '(sa{sv})', 'sim:///1000', {'label': GLib.Variant('s', 'many')}, limit=60)
+        self.addCleanup(self.vireod.manager, 'Close', '(o)', path)
+        self.vireod.wait_connected(path=path)
+        epoch, oldest = self.vireod.get(MANAGER, 'Manager', 'Epoch'), self.vireod.get(MANAGER, 'Manager', 'OldestVersion')
+        bob = self.caller(BOB)
+        for call in ((f'{NAME}.Manager', 'GetSnapshot', '(a{sv})', {}), (f'{NAME}.Manager', 'Digest', '(a{sv})', {}),
+                     (f'{NAME}.Manager', 'GetEvents', '(stuta{sv})', epoch, oldest, 0, 0, {}),
+                     ('org.freedesktop.DBus.ObjectManager', 'GetManagedObjects', '()')):
+            with self.subTest(call[1]):
+                alice = self.caller(ALICE)
+                alice.manager('Sync', '(a{sv})', {}).get()
+                replies = [alice.send(MANAGER, *call) for _ in range(400)]
+                # so many are read, while few have been made
+                wait_for(lambda r=replies, a=alice: any('error' in a.answers.get(x.number, {}) for x in r), 60, 'what is too much')
+                said = [r.raw() for r in replies if r.there]
+                errors = [s['error'] for s in said if 'error' in s]
+                self.assertLess(len(said) - len(errors), 200)
+                for name, words in errors:
+                    self.assertEqual(name, f'{ERROR}LimitsExceeded')
+                    self.assertTrue(words.startswith('calls:'), words)
+                self.vireod.call(MANAGER, 'org.freedesktop.DBus.Peer', 'Ping')
+                bob.send(MANAGER, *call).get()
+                self.assertTrue(any(not r.there for r in replies))
+                # what was not made yet is not made any more
+                alice.leave()
+
     def test_polls_of_a_user(self):
         self.rules(allow(VIEW))
         epoch, version = self.vireod.get(MANAGER, 'Manager', 'Epoch'), self.version()
