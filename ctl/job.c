@@ -90,6 +90,29 @@ static int start_waiting(struct following *j)
 	return r;
 }
 
+/* *ret stays NULL when there is nobody to ask: the broker has just gone. */
+static int ask_for_all(struct following *j, json_object **ret)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+	_cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+	int r = client_new_call(j->c, &m, j->path, PROPERTIES, "GetAll");
+
+	if (r != EXIT_OK)
+		return r;
+	r = sd_bus_message_append(m, "s", VIREO_JOB);
+	if (r >= 0)
+		r = sd_bus_call(j->c->bus, m, 0, &e, &reply);
+	/* One that does not know the job is there, and says so. */
+	if (r < 0 && error_is_loss(&e, r) && !sd_bus_error_has_name(&e, SD_BUS_ERROR_UNKNOWN_OBJECT)) {
+		j->lost = true;
+		return EXIT_OK;
+	}
+	if (r < 0)
+		return client_failed(j->c, j->path, &e, r);
+	r = message_read_json(reply, ret);
+	return r <= 0 ? client_failed(j->c, j->path, NULL, r ? r : -EBADMSG) : EXIT_OK;
+}
+
 static int begin_following(struct following *j)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
@@ -109,8 +132,8 @@ static int begin_following(struct following *j)
 		r = sd_bus_send(j->c->bus, m, NULL);
 	if (r < 0)
 		return client_failed(j->c, j->name, NULL, r);
-	r = client_get_all(j->c, j->path, VIREO_JOB, &now);
-	if (r != EXIT_OK)
+	r = ask_for_all(j, &now);
+	if (r != EXIT_OK || j->lost)
 		return r;
 	take_properties(j, now);
 	r = j->over ? 0 : start_waiting(j);
