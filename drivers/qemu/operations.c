@@ -5,7 +5,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#include "change.h"
+#include "operations.h"
 #include "jobs.h"
 #include "pool.h"
 #include "run.h"
@@ -29,13 +29,13 @@ const enum operation run_operations[] = {
 	OP_NONE,
 };
 
-static void refuse(struct driver_connection *c, struct request *r, enum vireo_error error, const char *message)
+void run_refuse(struct driver_connection *c, struct request *r, enum vireo_error error, const char *message)
 {
 	env_post_result(&c->env, r, error, "%s", message);
 }
 
 /* The failure of a function that gave a negative errno or filled @f; ends the request. */
-static void refuse_failure(struct driver_connection *c, struct request *r, int error, struct failure *f)
+void run_refuse_failure(struct driver_connection *c, struct request *r, int error, struct failure *f)
 {
 	struct result result = {0};
 
@@ -52,7 +52,7 @@ static void refuse_failure(struct driver_connection *c, struct request *r, int e
  * Who is meant by a description: a domain that is there (*ret), nobody yet (NULL), or one cannot tell. true: go on. What is
  * being changed just now can be anything in a moment: then the request waits for that.
  */
-static bool find_meant(struct driver_connection *c, struct request *r, const struct vm *vm, struct domain **ret)
+bool run_find_meant(struct driver_connection *c, struct request *r, const struct vm *vm, struct domain **ret)
 {
 	struct domain *by_uuid = run_find(c, vm->uuid), *by_name = run_find_name(c, vm->name);
 	char uuid[SD_ID128_UUID_STRING_MAX];
@@ -96,7 +96,7 @@ static void on_defined(struct change *k, int error)
 	bool was = d->config != NULL;
 
 	if (error < 0) {
-		refuse_failure(d->c, k->r, error, NULL);
+		run_refuse_failure(d->c, k->r, error, NULL);
 		free(TAKE(d->pending));
 		if (!was && d->phase == RUN_OFF)
 			domain_forget(d);
@@ -118,17 +118,17 @@ static void op_define(struct driver_connection *c, struct request *r)
 	int e = vm_parse(r->text ? r->text : "", &vm, &text, &f);
 
 	if (e != 0) {
-		refuse_failure(c, r, e, &f);
+		run_refuse_failure(c, r, e, &f);
 		return;
 	}
-	if (!find_meant(c, r, vm, &d))
+	if (!run_find_meant(c, r, vm, &d))
 		return;
 	if (!d) {
 		d = domain_new(c, vm->uuid);
 		if (!d || !(d->pending = strdup(vm->name))) {
 			if (d)
 				domain_free(d);
-			refuse_failure(c, r, -ENOMEM, &f);
+			run_refuse_failure(c, r, -ENOMEM, &f);
 			return;
 		}
 		DL_APPEND(c->domains, d);
@@ -151,11 +151,11 @@ static void on_undefined(struct change *k, int error)
 	struct domain *d = k->d;
 
 	if (error == -EEXIST) {
-		refuse(d->c, k->r, VIREO_INVALID_STATE, "the domain has firmware variables; option nvram deletes them, keep-nvram keeps them");
+		run_refuse(d->c, k->r, VIREO_INVALID_STATE, "the domain has firmware variables; option nvram deletes them, keep-nvram keeps them");
 		return;
 	}
 	if (error < 0) {
-		refuse_failure(d->c, k->r, error, NULL);
+		run_refuse_failure(d->c, k->r, error, NULL);
 		return;
 	}
 	d->autostart = d->managed_save = false;
@@ -179,21 +179,21 @@ static void op_undefine(struct driver_connection *c, struct domain *d, struct re
 	struct change *k;
 
 	if (!d->config) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		run_refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
 		return;
 	}
 	if (d->managed_save && !vdict_b(r->options, "managed-save", false)) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain has a managed save; option managed-save discards it");
+		run_refuse(c, r, VIREO_INVALID_STATE, "the domain has a managed save; option managed-save discards it");
 		return;
 	}
 	if (files_has(d->directory, "nvram.fd") && !vdict_b(r->options, "nvram", false)) {
 		/* To be kept they would have to be somewhere else. */
-		refuse(c, r, vdict_b(r->options, "keep-nvram", false) ? VIREO_NOT_SUPPORTED : VIREO_INVALID_STATE,
+		run_refuse(c, r, vdict_b(r->options, "keep-nvram", false) ? VIREO_NOT_SUPPORTED : VIREO_INVALID_STATE,
 			"the domain has firmware variables of its own in its directory; option nvram deletes them");
 		return;
 	}
 	if ((files_has(d->directory, TPM_STATE) || files_has(d->directory, TPM_STATE_OLD)) && !vdict_b(r->options, "tpm", false)) {
-		refuse(c, r, vdict_b(r->options, "keep-tpm", false) ? VIREO_NOT_SUPPORTED : VIREO_INVALID_STATE,
+		run_refuse(c, r, vdict_b(r->options, "keep-tpm", false) ? VIREO_NOT_SUPPORTED : VIREO_INVALID_STATE,
 			"the domain has the state of its TPM in its directory; option tpm deletes it");
 		return;
 	}
@@ -218,7 +218,7 @@ static void on_config_changed(struct change *k, int error)
 
 	if (error < 0) {
 		free(TAKE(d->pending));
-		refuse_failure(d->c, k->r, error, NULL);
+		run_refuse_failure(d->c, k->r, error, NULL);
 		return;
 	}
 	take_config(k);
@@ -241,7 +241,7 @@ static void change_config(struct driver_connection *c, struct domain *d, struct 
 	if (e != 0) {
 		if (e > 0)
 			f.error = VIREO_INVALID_ARGS;
-		refuse_failure(c, r, e, &f);
+		run_refuse_failure(c, r, e, &f);
 		return;
 	}
 	k = change_new(d, r, on_config_changed);
@@ -260,11 +260,11 @@ static void change_config(struct driver_connection *c, struct domain *d, struct 
 static void op_rename(struct driver_connection *c, struct domain *d, struct request *r)
 {
 	if (!d->config || d->phase != RUN_OFF) {
-		refuse(c, r, VIREO_INVALID_STATE, d->config ? "the domain is active" : "the domain is not persistent");
+		run_refuse(c, r, VIREO_INVALID_STATE, d->config ? "the domain is active" : "the domain is not persistent");
 		return;
 	}
 	if (!r->text || run_find_name(c, r->text)) {
-		refuse(c, r, VIREO_ALREADY_EXISTS, "there is a domain of that name already");
+		run_refuse(c, r, VIREO_ALREADY_EXISTS, "there is a domain of that name already");
 		return;
 	}
 	change_config(c, d, r, r->text, 0, 0, 0, "renamed");
@@ -273,7 +273,7 @@ static void op_rename(struct driver_connection *c, struct domain *d, struct requ
 static void on_autostart(struct change *k, int error)
 {
 	if (error < 0) {
-		refuse_failure(k->d->c, k->r, error, NULL);
+		run_refuse_failure(k->d->c, k->r, error, NULL);
 		return;
 	}
 	k->d->autostart = k->flag;
@@ -286,7 +286,7 @@ static void op_autostart(struct driver_connection *c, struct domain *d, struct r
 	bool on = r->flag;
 
 	if (!d->config) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		run_refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
 		return;
 	}
 	k = change_new(d, r, on_autostart);
@@ -310,28 +310,28 @@ static void op_set_memory(struct driver_connection *c, struct domain *d, struct 
 	bool maximum = vdict_b(r->options, "maximum", false), live = wants_live(d, r);
 
 	if (live && d->phase == RUN_OFF) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is inactive");
+		run_refuse(c, r, VIREO_INVALID_STATE, "the domain is inactive");
 		return;
 	}
 	if (live && maximum) {
-		refuse(c, r, VIREO_NOT_SUPPORTED, "the maximum of a running domain cannot be changed");
+		run_refuse(c, r, VIREO_NOT_SUPPORTED, "the maximum of a running domain cannot be changed");
 		return;
 	}
 	if (live && vdict_b(r->options, "config", false)) {
-		refuse(c, r, VIREO_NOT_SUPPORTED, "either the run or the description can be changed, not both in one call");
+		run_refuse(c, r, VIREO_NOT_SUPPORTED, "either the run or the description can be changed, not both in one call");
 		return;
 	}
 	if (live) {
 		if (d->phase != RUN_UP || !guest_operate(d->guest, r))
-			refuse(c, r, VIREO_INVALID_STATE, "the domain is not running");
+			run_refuse(c, r, VIREO_INVALID_STATE, "the domain is not running");
 		return;
 	}
 	if (!d->config) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		run_refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
 		return;
 	}
 	if (r->number == 0 || r->number % 1024 || (!maximum && r->number > d->config->memory)) {
-		refuse(c, r, VIREO_INVALID_ARGS, "that is not a multiple of 1024, or more than the domain's maximum");
+		run_refuse(c, r, VIREO_INVALID_ARGS, "that is not a multiple of 1024, or more than the domain's maximum");
 		return;
 	}
 	change_config(c, d, r, NULL, maximum ? r->number : 0,
@@ -341,20 +341,20 @@ static void op_set_memory(struct driver_connection *c, struct domain *d, struct 
 static void op_set_vcpus(struct driver_connection *c, struct domain *d, struct request *r)
 {
 	if (vdict_b(r->options, "guest", false) || vdict_b(r->options, "hotpluggable", false)) {
-		refuse(c, r, VIREO_NOT_SUPPORTED, "there is no agent, and CPUs cannot be plugged in");
+		run_refuse(c, r, VIREO_NOT_SUPPORTED, "there is no agent, and CPUs cannot be plugged in");
 		return;
 	}
 	if (wants_live(d, r)) {
-		refuse(c, r, d->phase == RUN_OFF ? VIREO_INVALID_STATE : VIREO_NOT_SUPPORTED,
+		run_refuse(c, r, d->phase == RUN_OFF ? VIREO_INVALID_STATE : VIREO_NOT_SUPPORTED,
 			d->phase == RUN_OFF ? "the domain is inactive" : "the CPUs of a running domain cannot be changed");
 		return;
 	}
 	if (!d->config) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
+		run_refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
 		return;
 	}
 	if (r->number == 0 || r->number > 1024 || (d->config->sockets && r->number != d->config->vcpus)) {
-		refuse(c, r, VIREO_INVALID_ARGS, "that number does not fit the domain");
+		run_refuse(c, r, VIREO_INVALID_ARGS, "that number does not fit the domain");
 		return;
 	}
 	change_config(c, d, r, NULL, 0, 0, (unsigned)r->number, "updated");
@@ -367,208 +367,11 @@ static void op_get_xml(struct driver_connection *c, struct domain *d, struct req
 	struct result result = {0};
 
 	if (!text) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain has no persistent description");
+		run_refuse(c, r, VIREO_INVALID_STATE, "the domain has no persistent description");
 		return;
 	}
 	result.text = strdup(text);
 	env_post_result_full(&c->env, r, &result);
-}
-
-/* ---- starting ----------------------------------------------------------------------------------------------- */
-
-static void on_save_discarded(struct change *k, int error)
-{
-	struct domain *d = k->d;
-
-	if (error < 0) {
-		refuse_failure(d->c, k->r, error, NULL);
-		return;
-	}
-	d->managed_save = false;
-	domain_start_kept(d, k->r, vdict_b(k->r->options, "paused", false));
-}
-
-static void op_start(struct driver_connection *c, struct domain *d, struct request *r)
-{
-	if (d->phase != RUN_OFF) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
-		return;
-	}
-	if (d->managed_save && vdict_b(r->options, "force-boot", false)) {
-		struct change *k = change_new(d, r, on_save_discarded);
-
-		if (!k)
-			return;
-		change_step(k, "save", NULL);
-		change_run(k);
-		return;
-	}
-	domain_start_kept(d, r, vdict_b(r->options, "paused", false));
-}
-
-static void op_create(struct driver_connection *c, struct request *r)
-{
-	_cleanup_(vm_freep) struct vm *vm = NULL;
-	_cleanup_(freep) char *text = NULL;
-	struct failure f = {0};
-	struct domain *d;
-	int e = vm_parse(r->text ? r->text : "", &vm, &text, &f);
-
-	if (e != 0) {
-		refuse_failure(c, r, e, &f);
-		return;
-	}
-	if (!find_meant(c, r, vm, &d))
-		return;
-	if (d && d->phase != RUN_OFF) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
-		return;
-	}
-	if (!d) {
-		d = domain_new(c, vm->uuid);
-		if (!d) {
-			refuse_failure(c, r, -ENOMEM, &f);
-			return;
-		}
-		DL_APPEND(c->domains, d);
-	}
-	d->live = TAKE(vm);
-	d->live_text = TAKE(text);
-	domain_start(d, r, vdict_b(r->options, "paused", false), -1, false);
-}
-
-/* Of the two, the caller's word counts, then the file's. */
-static bool stays_paused(const struct request *r, bool was_running)
-{
-	return vdict_b(r->options, "paused", false) || (!was_running && !vdict_b(r->options, "running", false));
-}
-
-struct restoring {
-	struct saved_opening o; /* first */
-	struct driver_connection *c;
-	struct request *r;
-};
-
-static void restoring_drop(void *data)
-{
-	struct restoring *k = data;
-
-	request_free(k->r);
-	saved_opening_clear(&k->o);
-	free(k);
-}
-
-static void restore(struct restoring *k)
-{
-	_cleanup_(vm_freep) struct vm *vm = NULL, *own = NULL;
-	_cleanup_(freep) char *text = NULL;
-	struct driver_connection *c = k->c;
-	struct request *r = TAKE(k->r);
-	const char *other = vdict_s(r->options, "xml", NULL);
-	struct failure f = k->o.f;
-	struct domain *d;
-	int e = k->o.error;
-
-	k->o.f = (struct failure){0};
-	if (e == 0)
-		e = vm_parse(other ? other : k->o.xml, &vm, &text, &f);
-	if (e == 0 && other) {
-		e = vm_parse(k->o.xml, &own, NULL, &f);
-		if (e == 0 && !sd_id128_equal(own->uuid, vm->uuid))
-			e = failure_set(&f, VIREO_INVALID_XML, "The description is of another domain than the file.");
-	}
-	if (e != 0) {
-		refuse_failure(c, r, e, &f);
-		return;
-	}
-	if (!find_meant(c, r, vm, &d))
-		return;
-	if (d && d->phase != RUN_OFF) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is active already, or about to be");
-		return;
-	}
-	if (!d) {
-		d = domain_new(c, vm->uuid);
-		if (!d) {
-			refuse_failure(c, r, -ENOMEM, NULL);
-			return;
-		}
-		DL_APPEND(c->domains, d);
-	}
-	d->live = TAKE(vm);
-	d->live_text = TAKE(text);
-	e = k->o.fd;
-	k->o.fd = -1;
-	domain_start(d, r, stays_paused(r, k->o.running), e, false);
-}
-
-static void on_opened(void *data)
-{
-	restore(data);
-	restoring_drop(data);
-}
-
-static void op_restore(struct driver_connection *c, struct request *r)
-{
-	struct restoring *k;
-
-	if (!r->text || r->text[0] != '/') {
-		refuse(c, r, VIREO_INVALID_ARGS, "the file is not an absolute path");
-		return;
-	}
-	k = calloc(1, sizeof(*k));
-	if (k)
-		*k = (struct restoring){.o = {.path = strdup(r->text), .fd = -1}, .c = c, .r = r};
-	if (!k || !k->o.path || chores_run(c->env.chores, saved_opening_work, on_opened, restoring_drop, k) < 0) {
-		refuse(c, r, VIREO_NO_MEMORY, "out of memory");
-		if (k) {
-			k->r = NULL;
-			restoring_drop(k);
-		}
-	}
-}
-
-static void op_managed_save(struct driver_connection *c, struct domain *d, struct request *r)
-{
-	if (!d->config) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is not persistent");
-		return;
-	}
-	free(r->text);
-	if (asprintf(&r->text, "%s/save", d->directory) < 0) {
-		r->text = NULL;
-		refuse(c, r, VIREO_NO_MEMORY, "out of memory");
-		return;
-	}
-	if (d->phase != RUN_UP)
-		refuse(c, r, VIREO_INVALID_STATE, "the domain is not running");
-	else
-		guest_job_begin(d->guest, r);
-}
-
-static void on_save_removed(struct change *k, int error)
-{
-	if (error < 0) {
-		refuse_failure(k->d->c, k->r, error, NULL);
-		return;
-	}
-	k->d->managed_save = false;
-	domain_tell(k->d, CAUSE_NONE, NULL, k->r, NULL);
-}
-
-static void op_managed_save_remove(struct driver_connection *c, struct domain *d, struct request *r)
-{
-	struct change *k;
-
-	if (!d->managed_save) {
-		refuse(c, r, VIREO_INVALID_STATE, "the domain has no managed save");
-		return;
-	}
-	k = change_new(d, r, on_save_removed);
-	if (!k)
-		return;
-	change_step(k, "save", NULL);
-	change_run(k);
 }
 
 /* ---- the rest ----------------------------------------------------------------------------------------------- */
@@ -599,11 +402,11 @@ static void operate_domain(struct driver_connection *c, struct domain *d, struct
 	}
 	switch (r->operation) {
 	case OP_DOMAIN_START:
-		op_start(c, d, r);
+		run_op_start(c, d, r);
 		return;
 	case OP_DOMAIN_DESTROY:
 		if (d->phase == RUN_OFF)
-			refuse(c, r, VIREO_INVALID_STATE, "the domain is inactive");
+			run_refuse(c, r, VIREO_INVALID_STATE, "the domain is inactive");
 		else
 			domain_destroy(d, r);
 		return;
@@ -626,25 +429,25 @@ static void operate_domain(struct driver_connection *c, struct domain *d, struct
 		op_get_xml(c, d, r);
 		return;
 	case OP_DOMAIN_MANAGED_SAVE:
-		op_managed_save(c, d, r);
+		run_op_managed_save(c, d, r);
 		return;
 	case OP_DOMAIN_MANAGED_SAVE_REMOVE:
-		op_managed_save_remove(c, d, r);
+		run_op_managed_save_remove(c, d, r);
 		return;
 	default:
 		break;
 	}
 	for (const enum operation *op = run_operations; *op != r->operation; op++)
 		if (*op == OP_NONE) {
-			refuse(c, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot do that");
+			run_refuse(c, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot do that");
 			return;
 		}
 	if (d->phase != RUN_UP) {
-		refuse(c, r, VIREO_INVALID_STATE, d->phase == RUN_OFF ? "the domain is inactive" : "the domain is not running");
+		run_refuse(c, r, VIREO_INVALID_STATE, d->phase == RUN_OFF ? "the domain is inactive" : "the domain is not running");
 		return;
 	}
 	if (!guest_operate(d->guest, r))
-		refuse(c, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot do that");
+		run_refuse(c, r, VIREO_NOT_SUPPORTED, "a domain of this connection cannot do that");
 }
 
 void run_operate(struct driver_connection *c, struct request *r)
@@ -656,10 +459,10 @@ void run_operate(struct driver_connection *c, struct request *r)
 		op_define(c, r);
 		return;
 	case OP_CREATE_DOMAIN:
-		op_create(c, r);
+		run_op_create(c, r);
 		return;
 	case OP_RESTORE_DOMAIN:
-		op_restore(c, r);
+		run_op_restore(c, r);
 		return;
 	case OP_DEFINE_POOL:
 	case OP_CREATE_POOL:
@@ -674,10 +477,10 @@ void run_operate(struct driver_connection *c, struct request *r)
 	}
 	d = r->kind == KIND_DOMAIN ? run_find(c, r->uuid) : NULL;
 	if (r->kind == KIND_CONNECTION || r->kind == KIND_NETWORK)
-		refuse(c, r, VIREO_NOT_SUPPORTED, "this connection cannot do that");
+		run_refuse(c, r, VIREO_NOT_SUPPORTED, "this connection cannot do that");
 	else if (!d || (!d->config && (d->phase == RUN_OFF || (d->phase == RUN_STARTING && r->operation != OP_DOMAIN_DESTROY))))
 		/* One that is only being created or defined does not exist yet. */
-		refuse(c, r, VIREO_NOT_FOUND, "there is no such domain");
+		run_refuse(c, r, VIREO_NOT_FOUND, "there is no such domain");
 	else
 		operate_domain(c, d, r);
 }
