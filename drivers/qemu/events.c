@@ -120,6 +120,8 @@ static void take_resume(struct guest *g, struct json_object *data, const char *a
 	g->stop_absorbed = false;
 	if (g->rebooting) {
 		g->rebooting = false;
+		if (g->ops->rebooting)
+			g->ops->rebooting(g, false);
 		return;
 	}
 	/* What runs for the first time is being started, whatever the event is called. */
@@ -160,6 +162,8 @@ void guest_reboot_now(struct guest *g)
 {
 	/* Until it runs again nothing but the Rebooted is told, as of a guest that restarts by itself. */
 	g->rebooting = true;
+	if (g->ops->rebooting)
+		g->ops->rebooting(g, true);
 	(void)qmp_execute(g->qmp, "system_reset", NULL, USEC_UNKNOWN, NULL, NULL);
 	(void)qmp_execute(g->qmp, "cont", NULL, USEC_UNKNOWN, NULL, NULL);
 }

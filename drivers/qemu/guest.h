@@ -42,6 +42,8 @@ struct guest_ops {
 	void (*down)(struct guest *g, enum qmp_end why, const char *message);
 	/* Complete a look: persistent, autostart, XML … */
 	void (*seen)(struct guest *g, struct seen *s);
+	/* It is about to be reset, or runs again behind that: in between it stands still by our doing. Optional. */
+	void (*rebooting)(struct guest *g, bool on);
 	/* The state or its word changed. Optional. */
 	void (*changed)(struct guest *g);
 	/* Its description, to be kept in a saved state. Owned by the caller. Optional. */

@@ -32,6 +32,7 @@ static void load(struct loading *l, const char *name, sd_id128_t uuid)
 	d->uuid = uuid;
 	d->pidfd = d->incoming = -1;
 	files_load_state(d->directory, &d->run, phase, d->word, &d->pid);
+	d->rebooting = strcmp(phase, "rebooting") == 0;
 	d->autostart = files_has(d->directory, "autostart");
 	d->managed_save = files_has(d->directory, "save");
 	r = files_read(d->directory, "domain.xml", &text);

@@ -74,6 +74,7 @@ struct domain {
 	struct guest *guest; /* not OFF */
 	const char *saved_word; /* what of the guest's words is in the file; static */
 	bool adopted;		/* found running, not answered yet */
+	bool rebooting;		/* reset by us, and not running again yet */
 
 	struct request *start; /* STARTING: what asked for it; may be NULL (autostart) */
 	bool paused;	       /* leave it so */

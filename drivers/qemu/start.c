@@ -195,6 +195,15 @@ static void on_event(struct guest *g, const char *name, struct json_object *data
 	}
 }
 
+/* A broker that is killed in between leaves a domain that is paused, and nobody who paused it. */
+static void on_rebooting(struct guest *g, bool on)
+{
+	struct domain *d = g->owner;
+
+	d->rebooting = on;
+	(void)files_save_state(d, on ? "rebooting" : "up");
+}
+
 static void on_adopted(struct guest *g, enum waited how, const struct seen *s, void *userdata)
 {
 	struct domain *d = userdata;
@@ -203,8 +212,11 @@ static void on_adopted(struct guest *g, enum waited how, const struct seen *s, v
 		return;
 	d->adopted = false;
 	/* It waits to be started anew, and whoever wanted that has gone: a broker of before. */
-	if (s->state == DOMAIN_SHUTDOWN && d->live && d->live->on_poweroff != VM_PRESERVE)
+	if ((s->state == DOMAIN_SHUTDOWN && d->live && d->live->on_poweroff != VM_PRESERVE) ||
+		(s->state == DOMAIN_PAUSED && d->rebooting))
 		guest_reboot_now(g);
+	else if (d->rebooting)
+		on_rebooting(g, false);
 	guest_foreign_scan(g);
 	run_progress(d->c);
 }
@@ -254,7 +266,7 @@ static void on_changed(struct guest *g)
 	/* So that a restart of the broker changes nothing that clients see. */
 	if (d->phase == RUN_UP && g->running_word != d->saved_word) {
 		d->saved_word = g->running_word;
-		(void)files_save_state(d, "up");
+		(void)files_save_state(d, d->rebooting ? "rebooting" : "up");
 	}
 }
 
@@ -285,6 +297,7 @@ static const struct guest_ops ops = {
 	.down = domain_down,
 	.seen = on_seen,
 	.changed = on_changed,
+	.rebooting = on_rebooting,
 	.event = on_event,
 };
 
@@ -405,6 +418,7 @@ static struct guest *make_guest(struct domain *d)
 void domain_start(struct domain *d, struct request *r, bool paused, int incoming, bool from_managed)
 {
 	d->phase = RUN_STARTING;
+	d->rebooting = false;
 	failure_clear(&d->why);
 	d->start = r;
 	d->paused = paused;
