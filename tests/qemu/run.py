@@ -45,7 +45,7 @@ def lifecycle(test, house):
                    ['Added', 'Defined(added)', 'Started(booted)', 'Suspended(paused)', 'Resumed(unpaused)', 'Updated?',
                     'Undefined(removed)', 'Shutdown(host)', 'Stopped(destroyed)', 'Removed'], 'the story')
         test.equal(qemus_of(house.directory), [], 'no process is left')
-        test.equal([f for f in os.listdir(house.directory) if len(f) == 36], [], 'no file is left')
+        house.empty('no file is left')
 
     with test.case('transient, paused'):
         after = house.mark()
@@ -197,7 +197,7 @@ def bad_input(test, house):
         lines.insert(number - 1, '    <sound model="ich9"/>')
         refused(test, lambda: house.define('\n'.join(lines)), 'InvalidXML', 'the line', f'line {number}: <sound>')
         test.equal(house.domains(), before, 'nothing was changed')
-        test.equal([f for f in os.listdir(house.directory) if len(f) == 36], [], 'no file was made')
+        house.empty('no file was made')
 
     with test.case('a start that fails leaves no trace'):
         path = house.define(house.xml('nodisk').replace('.img', '.missing'))
@@ -208,7 +208,7 @@ def bad_input(test, house):
         refused(test, lambda: house.create(house.xml('nodisk-2').replace('.img', '.missing')), 'OperationFailed', 'transient')
         test.check('nodisk-2' not in house.domains(), 'it does not exist')
         house(path, 'Undefine')
-        test.equal([f for f in os.listdir(house.directory) if len(f) == 36], [], 'no file is left')
+        house.empty('no file is left')
 
     with test.case('names and paths with everything in them'):
         odd = 'a,b=c "d" <e> \'f\' $(g) ü;h/../i'
@@ -358,7 +358,7 @@ def killed_in_a_storm(test, house):
             house(path, 'Undefine')
         test.check(house.mark() > mark, 'versions go on')
         test.equal(qemus_of(house.directory), [], 'no process is left')
-        test.equal([f for f in os.listdir(house.directory) if len(f) == 36], [], 'no file is left')
+        house.empty('no file is left')
 
 
 def many(test, house):
