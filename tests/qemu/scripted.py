@@ -31,7 +31,7 @@ ANSWERS = {
 class Peer:
     """A monitor. `answers` may hold values, functions of the command, or None: silence."""
 
-    def __init__(self, path, answers=None, part=0, greeting=GREETING):
+    def __init__(self, path, answers=None, part=0, greeting=GREETING, hidden=False):
         self.answers = {**ANSWERS, **(answers or {})}
         self.part = part
         self.greeting = greeting
@@ -41,9 +41,13 @@ class Peer:
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(path) + '.new')
         self.server.listen(1)
-        # listening before it can be seen
-        os.rename(str(path) + '.new', path)
         self.path = path
+        if not hidden:
+            self.show()
+
+    def show(self):
+        # listening before it can be seen
+        os.rename(str(self.path) + '.new', self.path)
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
@@ -191,12 +195,14 @@ def main(test):
     with test.case('an end at every point'):
         for n, name in enumerate(['query-uuid', 'query-target', 'qom-get', 'query-cpus-fast', 'query-status']):
             file = directory / f'dies-{n}.qmp'
-            peer = Peer(file)
+            peer = Peer(file, hidden=True)
             peer.answers[name] = lambda c, p=peer: p.raw(b'{"return": {"ha') or p.end()
+            peer.show()
             wait_for(lambda: name in peer.commands, 20, f'{name} is asked', poll=0.02)  # pylint: disable=cell-var-from-loop
         for n, words in enumerate([b'garbage', b'[]', b'{"return": {}}', b'{"return": 1, "id": 99}', b'{"a"' * 100000, b'\x00']):
-            peer = Peer(directory / f'talks-{n}.qmp')
+            peer = Peer(directory / f'talks-{n}.qmp', hidden=True)
             peer.answers['query-status'] = lambda c, p=peer, w=words: p.say(w)
+            peer.show()
             wait_for(lambda: 'query-status' in peer.commands, 20, 'it is asked', poll=0.02)  # pylint: disable=cell-var-from-loop
         vireod.sync()
         names = [p['Name'] for k, p in vireod.snapshot()[2].values() if k == 'Domain']

@@ -167,13 +167,19 @@ static void test_stopped(void **state)
 
 static void test_ready(void **state)
 {
-	struct sim_kit *k = house_open("{" ONE_DOMAIN ", 'operations': {'Domain.BlockCopy': {'duration': 20, 'progress': 5}}}");
+	struct sim_kit *k = house_open("{" ONE_DOMAIN ", 'operations': {'Domain.BlockCopy': {" HOUR "}}}");
 	const struct progress *p;
 	uint64_t token;
 
 	/* not before it is ready */
 	token = begin(k, OP_DOMAIN_BLOCK_COPY, "vda", COPY, NULL);
+	house_until_moved(k, token);
 	sim_driver.complete(kit_connection(k), token);
+	sim_driver.cancel(kit_connection(k), token);
+	assert_int_equal(kit_result(k, token)->failure.error, VIREO_CANCELLED);
+	kit_clear(k);
+	house_steps(k, "{'do': 'operations', 'operations': {'Domain.BlockCopy': {'duration': 20, 'progress': 5}}}");
+	token = begin(k, OP_DOMAIN_BLOCK_COPY, "vda", COPY, NULL);
 	kit_until(k, is_ready, &token);
 	p = house_progress(k, token);
 	assert_true(p->done == p->total && p->remaining == 0 && p->cancellable);
