@@ -180,12 +180,13 @@ def main(test):
 
     with test.case('hostile words'):
         nasty = b'{"return": {"name": "\xff\xfe\xc0\x80 \\ud800 \\u0007 \xef\xbf\xbe <&>"}, "id": %d}'
-        peer = Peer(directory / 'nasty.qmp')
+        peer = Peer(directory / 'nasty.qmp', hidden=True)
         peer.answers['query-name'] = lambda c: peer.say(nasty % c['id'])
         peer.answers['query-block'] = [{'device': '\x00\x01', 'qdev': '\ufffe', 'inserted': {'file': 7, 'drv': [], 'image': 'x'}}, 5, None,
                                        {'inserted': {'node-name': '"><x y="', 'file': ']]>'}, 'device': 'd'}]
         peer.answers['query-memory-size-summary'] = {'base-memory': -1, 'plugged-memory': 'much'}
         peer.answers['query-cpus-fast'] = {'no': 'list'}
+        peer.show()
         event = wait_for(lambda: next((e for e in recorder.events if e.event == 'Started' and '<&>' in e.name), None), 20, 'it appears')
         _, xml = vireod.call(event.path, 'org.vireo1.Domain', 'GetXML', '(a{sv})', {})
         test.check(xml.startswith('<domain') and '&lt;&amp;&gt;' in xml, f'the XML: {xml}')
