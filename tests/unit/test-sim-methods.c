@@ -269,7 +269,8 @@ static void test_save_restore(void **state)
 	house_expect(k, "restore paused", "Started(restored) Suspended(restored) look[paused]! ok", true);
 	operate(k, OP_DOMAIN_DESTROY, "d", NULL, NULL, NULL);
 	/* its name is somebody else's now */
-	house_steps(k, "[{'do': 'add', 'domain': {'name': 'd'}}, {'do': 'wait-idle'}]");
+	house_steps(k, "{'do': 'add', 'domain': {'name': 'd'}}");
+	kit_settle(k);
 	operate(k, OP_RESTORE_DOMAIN, NULL, "/s", NULL, NULL);
 	house_expect(k, "restore beside a namesake", "error:AlreadyExists", true);
 	house_steps(k, "{'do': 'undefine', 'domain': 'd'}");
@@ -306,7 +307,7 @@ static void test_configuration(void **state)
 	expect_xml(k, "{'inactive': true}", "/z", true);
 	/* the guest lets it go a moment later */
 	operate(k, OP_DOMAIN_DETACH_DEVICE, "d", DISK("/x", "vdb"), NULL, NULL);
-	house_steps(k, "[{'do': 'wait-guests'}, {'do': 'wait-idle'}]");
+	house_steps(k, "{'do': 'wait-guests'}");
 	kit_settle(k);
 	assert_non_null(strstr(kit_trace(k), "DeviceRemoved"));
 	expect_xml(k, NULL, "/x", false);
@@ -314,7 +315,8 @@ static void test_configuration(void **state)
 	operate(k, OP_DOMAIN_DETACH_DEVICE, "d", DISK("/y", "vdc"), NULL, "{'config': true}");
 	operate(k, OP_DOMAIN_DETACH_DEVICE, "d", DISK("/y", "vdc"), NULL, "{'live': true, 'config': true}");
 	house_expect(k, "detach from both", "look[running]! error:NotFound", true);
-	house_steps(k, "[{'do': 'wait-guests'}, {'do': 'wait-idle'}]");
+	house_steps(k, "{'do': 'wait-guests'}");
+	kit_settle(k);
 	expect_xml(k, NULL, "/y", true);
 
 	kit_clear(k);

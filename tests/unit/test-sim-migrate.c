@@ -110,7 +110,8 @@ static void test_offline(void **state)
 	struct pair p;
 
 	open_pair(&p, NULL);
-	house_steps(p.here, "[{'do': 'destroy', 'domain': 'd'}, {'do': 'wait-idle'}]");
+	house_steps(p.here, "{'do': 'destroy', 'domain': 'd'}");
+	kit_settle(p.here);
 	migrate(&p, "{'offline': true, 'undefine-source': true}");
 	/* gone without a word */
 	house_expect(p.here, "here", "look[gone]! ok", false);
