@@ -170,6 +170,8 @@ bool reconcile_looking(struct connection *c, bool listed_only);
 
 /* The set after a step: what the grammar says, and what the look adds (NULL: nothing). NULL: no memory. */
 struct props *look_fill(const struct object *o, const struct life *life, const struct seen *s);
+/* The set with what a look at a domain that is starting up shows of the one before that: whether it is autostarted. NULL: no memory. */
+struct props *look_fill_autostart(const struct object *o, const struct seen *s);
 /* The look's XML becomes the object's. Return: is it another one? */
 bool look_take_xml(struct object *o, const struct seen *s);
 /* What the properties of an object say that comes from history: the life for the grammar to go on from. */

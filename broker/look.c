@@ -117,6 +117,15 @@ struct props *look_fill(const struct object *o, const struct life *life, const s
 	return p;
 }
 
+struct props *look_fill_autostart(const struct object *o, const struct seen *s)
+{
+	struct props *p = props_copy(o->props);
+
+	if (p && o->kind == KIND_DOMAIN && !(s->unknown & SEEN_AUTOSTART))
+		p->v[DOMAIN_AUTOSTART].b = s->autostart;
+	return p;
+}
+
 /* Replace *where when the content differs. Return: did it? */
 static bool take_xml(struct text **where, const char *xml)
 {

@@ -222,6 +222,14 @@ static struct vdict *details_of(const struct object *o, const struct observation
 	return NULL;
 }
 
+/* Owns @p, which may be NULL. */
+static void update(struct connection *c, struct object *o, const struct observation *ob, bool xml, struct props *p)
+{
+	if (p && (xml || !props_equal(p, o->props)))
+		broker_emit(c->broker, o, "Updated", "", ob->cause == CAUSE_NONE, TAKE(p), NULL);
+	props_unref(p);
+}
+
 /*
  * Carry out a verdict. Return: 0; -EAGAIN when the object would appear, but nobody has seen what it looks like.
  */
@@ -269,11 +277,11 @@ static int apply(struct connection *c, struct object **po, const struct observat
 		/* What only a look shows, when it is of the very life that clients know. */
 		if (s && v->fill && v->n == 0 && s->active == v->after.active) {
 			bool xml = look_take_xml(o, s);
-			struct props *p = look_fill(o, &v->after, s);
 
-			if (p && (xml || !props_equal(p, o->props)))
-				broker_emit(b, o, "Updated", "", ob->cause == CAUSE_NONE, TAKE(p), NULL);
-			props_unref(p);
+			update(c, o, ob, xml, look_fill(o, &v->after, s));
+		} else if (s && ob->settled && v->n == 0 && s->starting && s->persistent && v->after.persistent && !v->after.active) {
+			/* It can be left like that for good, by a libvirtd that was killed just then. */
+			update(c, o, ob, false, look_fill_autostart(o, s));
 		}
 	}
 	*po = o;

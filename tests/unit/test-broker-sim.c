@@ -464,6 +464,29 @@ static void test_silent_changes(void **state)
 	close_house(&h);
 }
 
+/* A libvirtd that was killed in the middle of a start leaves it there for good. */
+static void test_starting_for_good(void **state)
+{
+	struct object *o;
+	struct house h;
+	uint64_t before;
+
+	open_house(&h, "sim:///empty");
+	run_steps(&h, "[{\"do\": \"add\", \"domain\": {\"name\": \"d\", \"state\": \"paused\", \"starting\": true}, \"silent\": true}]");
+	sync_house(&h);
+	o = broker_first(h.broker, KIND_DOMAIN);
+	assert_non_null(o);
+	assert_false(o->props->v[DOMAIN_ACTIVE].b || o->props->v[DOMAIN_AUTOSTART].b);
+	before = h.inferred;
+	run_steps(&h, "[{\"do\": \"autostart\", \"domain\": \"d\", \"on\": true}]");
+	sync_house(&h);
+	sync_house(&h);
+	assert_true(o->props->v[DOMAIN_AUTOSTART].b);
+	assert_false(o->props->v[DOMAIN_ACTIVE].b);
+	assert_int_equal(h.inferred - before, 1);
+	close_house(&h);
+}
+
 /* ---- jobs ---------------------------------------------------------------------------------------------------------- */
 
 static const char jobs_rules[] =
@@ -597,6 +620,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_silent_changes),
+		cmocka_unit_test(test_starting_for_good),
 		cmocka_unit_test(test_storms),
 		cmocka_unit_test(test_slow_storms),
 		cmocka_unit_test(test_disconnects),
