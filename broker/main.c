@@ -378,6 +378,5 @@ int main(int argc, char **argv)
 	/* Threads that still hang in a hypervisor's library must not run into our destructors. */
 	if (workers_wait_all(2 * USEC_PER_SEC) < 0)
 		_exit(r);
-	xmlCleanupParser();
 	return r;
 }

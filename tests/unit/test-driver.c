@@ -228,6 +228,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	driver_host_unref(f->host);
+	queue_close(f->queue);
 	queue_unref(f->queue);
 	clock_free(f->clock);
 	sd_event_unref(f->event);
